@@ -1,0 +1,97 @@
+"""A folder of class folders: `ROOT/CLASS/*.jpg`, or `ROOT/train/CLASS/*.jpg` with or without `val/` and `test/`."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from singlepath.errors import user_error
+
+from .pictures import SUFFIXES
+from .source import FilePart, Source
+
+__all__ = ["read"]
+
+_HELD_OUT = ("val", "valid", "validation")
+
+
+def read(root: Path) -> Source:
+    """The folder's parts. Of `test/` only the names of its class folders are read here.
+
+    Raises:
+        UserError: no class folders, no images, or parts whose classes differ.
+    """
+    train = root / "train" if (root / "train").is_dir() else root
+    classes = _class_names(train)
+    if not classes:
+        raise user_error(
+            f"the data folder {str(train)!r} has no class folders",
+            "every class is a folder of its images, ROOT/CLASS/*.jpg",
+            "move the images into one folder a class",
+        )
+    part = _list(root, train, classes)
+    if len(part.paths) == 0:
+        raise user_error(
+            f"the class folders of {str(train)!r} hold no images",
+            f"allowed: {', '.join(sorted(SUFFIXES))}",
+            "type --data with the folder that holds the images",
+        )
+    if train == root:
+        return Source(root.name, classes, part)
+    held_out = next((root / name for name in _HELD_OUT if (root / name).is_dir()), None)
+    test = root / "test" if (root / "test").is_dir() else None
+    for other in (held_out, test):
+        if other is not None:
+            _same_classes(classes, other)
+    return Source(
+        root.name,
+        classes,
+        part,
+        val=None if held_out is None else _list(root, held_out, classes),
+        test=None if test is None else partial(_list, root, test, classes),
+    )
+
+
+def _class_names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def _same_classes(classes: tuple[str, ...], folder: Path) -> None:
+    """Raise `UserError` unless `folder` has exactly these class folders."""
+    differ = sorted(set(classes) ^ set(_class_names(folder)))
+    if differ:
+        where = "train" if differ[0] in classes else folder.name
+        raise user_error(
+            f"{str(folder.parent)!r} has the class {differ[0]!r} in {where}/ only",
+            f"train/ and {folder.name}/ must hold the same class folders ({len(differ)} differ)",
+            "rename, add or remove class folders until they agree",
+        )
+
+
+def _list(root: Path, folder: Path, classes: tuple[str, ...]) -> FilePart:
+    """Every image file below the class folders, ordered by name.
+
+    Raises:
+        UserError: the folder cannot be read any more.
+    """
+    paths: list[Path] = []
+    labels: list[int] = []
+    if not folder.is_dir():
+        raise user_error(f"the data folder {str(folder)!r} is gone", "it was there at the start", "put it back")
+    for label, name in enumerate(classes):
+        found = sorted(_images_below(folder / name))
+        paths += found
+        labels += [label] * len(found)
+    return FilePart(root, tuple(paths), np.asarray(labels, dtype=np.int64))
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return [
+        Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+    ]

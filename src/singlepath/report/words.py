@@ -1,0 +1,119 @@
+"""The sentences of the page: what was asked, what was found, and whether the search was worth it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Literal
+
+from singlepath.report.numbers import NBSP, cost, number, percent, signed
+from singlepath.report.run_data import RunData
+
+__all__ = ["Comparison", "answer", "asked", "commands", "comparison", "margin", "title"]
+
+FLAGS = ("data", "space", "method", "mode", "device", "runtime", "threads", "precision", "budget", "epochs", "recipe", "seed")
+KINDS = {"design": "Design", "search": "Search", "train": "Training"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The found network against random networks of the same budget.
+
+    Attributes:
+        improvement: relative improvement, per cent.
+        verdict: ``same`` where the found accuracy lies within one standard deviation of the random mean or among the random
+            networks themselves; otherwise ``better`` or ``worse``.
+    """
+
+    improvement: float
+    verdict: Literal["better", "same", "worse"]
+
+
+def comparison(run: RunData) -> Comparison | None:
+    """None where one of both sides is missing."""
+    found, mean = run.number("accuracy", "test"), run.number("accuracy", "random", "mean")
+    if found is None or not mean:
+        return None
+    given = run.number("accuracy", "relative_improvement")
+    improvement = 100 * (found - mean) / mean if given is None else given
+    spread = run.number("accuracy", "random", "std") or 0.0
+    each = [a for r in run.rows("accuracy", "random", "networks") if (a := number(r.get("accuracy"))) is not None]
+    among = bool(each) and min(each) <= found <= max(each)
+    if among or abs(found - mean) <= spread:
+        return Comparison(improvement, "same")
+    return Comparison(improvement, "better" if found > mean else "worse")
+
+
+def title(run: RunData) -> str:
+    kind = KINDS.get(run.text("kind") or "", "Run")
+    data = run.text("data", "name") or run.text("asked", "data")
+    return f"{kind}: {data}" if data else f"{kind}: {run.name}"
+
+
+def asked(run: RunData) -> str:
+    """One sentence: what was asked."""
+    space, data, device = (run.text("asked", key) for key in ("space", "data", "device"))
+    parts = ["Asked for: a network" + (f" of the space {space}" if space else "")]
+    parts += [f"for the images of {data}"] if data else []
+    parts += [f"on the device {device}"] if device else []
+    parts += [f"within a budget of {text}"] if (text := _budget(run)) else []
+    parts += [f"with seed {seed}"] if (seed := run.text("asked", "seed")) else []
+    return " ".join(parts) + "." if len(parts) > 1 or space else "What was asked is not recorded."
+
+
+def _budget(run: RunData) -> str | None:
+    said, value = run.text("asked", "budget"), run.number("cost", "budget")
+    if said is None:
+        return None if value is None else cost(value, run.unit)
+    written = f"{said[:-1].strip()}{NBSP}% of the largest network" if said.endswith("%") else said
+    return written if value is None else f"{written} ({cost(value, run.unit)})"
+
+
+def answer(run: RunData) -> str:
+    """One sentence: what came out."""
+    accuracy = run.number("accuracy", "test")
+    head = _network(run)
+    if accuracy is None:
+        return f"{head}. It is not trained yet, so its accuracy is not known." if run.result else "No result yet."
+    return f"{head} with {percent(accuracy)} test accuracy{_worth(run)}."
+
+
+def _network(run: RunData) -> str:
+    predicted, measured, budget = (run.number("cost", key) for key in ("predicted", "measured", "budget"))
+    if predicted is None and measured is None:
+        return "A network whose cost is not known"
+    text = f"A network of {cost(predicted if predicted is not None else measured, run.unit)}"
+    notes = [] if budget is None else [f"budget {cost(budget, run.unit)}"]
+    if measured is not None and predicted is not None:
+        notes.append(f"measured {cost(measured, run.unit)}")
+    over = predicted is not None and budget is not None and predicted > budget
+    return text + (f" ({', '.join(notes)})" if notes else "") + (", which is over the budget," if over else "")
+
+
+def _worth(run: RunData) -> str:
+    found = comparison(run)
+    if found is None:
+        return "; it was not compared with random networks of the same budget"
+    by = signed(found.improvement)
+    if found.verdict == "same":
+        return f": not different from random networks of the same budget ({by}, within their spread)"
+    side = "over" if found.verdict == "better" else "worse: below"
+    return f": {by} {side} random networks of the same budget"
+
+
+def margin(accuracy: float, images: float) -> float:
+    """Half the width of the 95 % Wilson interval of an accuracy measured on so many images."""
+    z = 1.96
+    spread = (accuracy * (1 - accuracy) / images + z * z / (4 * images * images)) ** 0.5
+    return z * spread / (1 + z * z / images)
+
+
+def commands(run: RunData) -> list[str]:
+    """Command lines that repeat the run: from its configuration, and written out."""
+    kind = run.text("kind") or "design"
+    lines = [f"singlepath {kind} --config {shlex.quote(run.name + '/config.yaml')} --out AGAIN"] if run.config else []
+    given = {key: value for key in FLAGS if (value := run.text("asked", key)) is not None}
+    if given:
+        flags = " ".join(f"--{key} {shlex.quote(value)}" for key, value in given.items())
+        lines.append(f"singlepath {kind} {flags} --out AGAIN")
+    return lines

@@ -1,0 +1,54 @@
+"""The spaces, a plain dict: name -> function that declares it. `make` reads a name with options: ``mobile(width=0.5)``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from singlepath.errors import unknown, user_error
+from singlepath.spaces.base import Layer, Option, Space
+from singlepath.spaces.macro import macro
+from singlepath.spaces.mobile import mobile, mobile_small
+
+__all__ = ["SPACES", "Layer", "Option", "Space", "make"]
+
+SPACES: dict[str, Callable[..., Space]] = {"mobile": mobile, "mobile-small": mobile_small, "macro": macro}
+
+
+def make(text: str, **options: Any) -> Space:
+    """The space of a name, or of an id such as ``mobile(width=0.5, kernels=(3, 5, 7))``; `options` are added to the id's own.
+
+    Raises:
+        UserError: an unknown space or option, or a value it cannot take.
+    """
+    name, given = parse_id(text)
+    if name not in SPACES:
+        raise unknown("space", name, SPACES, "--space")
+    declare = SPACES[name]
+    parameters = {k: p.default for k, p in inspect.signature(declare).parameters.items() if k != "id"}
+    merged = given | {k: v for k, v in options.items() if v is not None}
+    for key in merged:
+        if key not in parameters:
+            raise unknown(f"option of space {name}", key, parameters)
+    merged = {k: tuple(v) if isinstance(v, list) else v for k, v in merged.items()}
+    changed = {k: merged[k] for k in parameters if k in merged and merged[k] != parameters[k]}
+    inner = ", ".join(f"{k}={v!r}" for k, v in changed.items())
+    try:
+        return declare(**merged, id=f"{name}({inner})" if inner else name)
+    except TypeError:
+        raise user_error(f"space {text!r} with {merged}", f"allowed: {parameters}", f"type --space {name}") from None
+
+
+def parse_id(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and options of a space id. Values are Python literals; nothing is evaluated."""
+    name, _, inner = text.strip().partition("(")
+    if not inner:
+        return name, {}
+    try:
+        call = ast.parse(f"f({inner}", mode="eval").body
+        assert isinstance(call, ast.Call) and not call.args
+        return name.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise user_error(f"space {text!r}", "allowed: name or name(option=value, ...)", f"type --space {name}") from None

@@ -1,0 +1,9 @@
+"""The supernet: every architecture of a space in one set of nested weights, and the gates that choose among them."""
+
+from singlepath.supernet.gates import Gate, Setting, sample_settings
+from singlepath.supernet.network import Supernet, build, frozen_statistics, recalibrate
+from singlepath.supernet.superkernel import Probes, Views
+
+__all__ = [
+    "Gate", "Probes", "Setting", "Supernet", "Views", "build", "frozen_statistics", "recalibrate", "sample_settings",
+]  # fmt: skip
