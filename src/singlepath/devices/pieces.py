@@ -1,15 +1,16 @@
 """What is timed to fill a latency table: every distinct block once, alone or in a chain, the stem, the head.
 
-A piece is a module with the shape of its input. The clock around a piece also counts what any session costs: the call, and
-bringing tensors in and out at the piece's shapes. A chain of five blocks less one block, divided by four, is free of that; what
-it leaves is the overhead at that shape, which is taken off the pieces that cannot be chained (`costs.table` then fits whatever
-remains as slope and intercept).
+A piece is a module with the shape of its input. The clock around a piece also counts what any session costs: the call,
+and bringing tensors in and out at the piece's shapes. A chain of five blocks less one block, divided by four, is free
+of that; what it leaves is the overhead at that shape, half of it for the input and half for the output. These halves
+are taken off the pieces that cannot be chained; the table's slope and intercept answer for what remains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from singlepath.spaces import Space
 __all__ = ["CHAIN", "Head", "Piece", "Stem", "block_ms", "chained", "pieces", "signature", "signatures"]
 
 CHAIN = 5  # blocks in the long chain
+Shape = tuple[int, int]  # channels, height and width
 FLOOR = 0.02  # a block is never below this share of its session's time
 
 
@@ -79,7 +81,7 @@ def pieces(space: Space) -> dict[str, Piece]:
         "stem": Piece(lambda: Stem(build(spec, 0)), (space.in_channels, space.input_size, space.input_size)),
         "head": Piece(lambda: Head(build(spec, 0)), (last.out_channels, last.out_side, last.out_side)),
     }
-    for block in signatures(space):
+    for block in [*signatures(space), *probes(space)]:
         for length in (1, CHAIN) if chained(block) else (1,):
             found[key(block, length)] = block_piece(block, length, spec)
     return found
@@ -90,9 +92,7 @@ def key(block: BlockSpec, length: int) -> str:
 
 
 def block_piece(block: BlockSpec, length: int, spec: NetworkSpec) -> Piece:
-    return Piece(
-        lambda: chain(block, length, spec.bn_eps, spec.padding), (block.in_channels, block.side, block.side)
-    )
+    return Piece(lambda: chain(block, length, spec.bn_eps, spec.padding), (block.in_channels, block.side, block.side))
 
 
 def chain(block: BlockSpec, length: int, bn_eps: float, padding: str) -> nn.Module:
@@ -102,6 +102,19 @@ def chain(block: BlockSpec, length: int, bn_eps: float, padding: str) -> nn.Modu
     return to_channels_last(module)
 
 
+def shapes(block: BlockSpec) -> list[Shape]:
+    """The shapes at both ends of a block: (channels, side)."""
+    return [(block.in_channels, block.side), (block.out_channels, block.out_side)]
+
+
+def probes(space: Space) -> list[BlockSpec]:
+    """Chains that no layer of the space has, one for each shape whose overhead would be unknown."""
+    blocks = signatures(space)
+    wanted = dict.fromkeys(shape for block in blocks for shape in shapes(block))
+    known = {shapes(block)[0] for block in blocks if chained(block)}
+    return [BlockSpec("ds", 0, c, c, 3, 1, side) for c, side in wanted if (c, side) not in known]
+
+
 def block_ms(space: Space, times: Mapping[str, float]) -> tuple[dict[BlockSpec, float], float]:
     """Milliseconds of every signature, and of stem and head together, from the times of `pieces`.
 
@@ -109,23 +122,19 @@ def block_ms(space: Space, times: Mapping[str, float]) -> tuple[dict[BlockSpec, 
     """
     blocks = signatures(space)
     found: dict[BlockSpec, float] = {}
-    overheads: dict[tuple[int, int], list[float]] = {}
-    for block in filter(chained, blocks):
+    overheads: dict[Shape, list[float]] = {}
+    for block in filter(chained, [*blocks, *probes(space)]):
         one, many = times[key(block, 1)], times[key(block, CHAIN)]
         found[block] = max((many - one) / (CHAIN - 1), FLOOR * one)
-        overheads.setdefault((block.in_channels, block.side), []).append(max(0.0, one - found[block]))
-    known = {shape: sorted(values)[len(values) // 2] for shape, values in overheads.items()}
-    usual = min(known.values(), default=0.0)
+        overheads.setdefault(shapes(block)[0], []).append(max(0.0, one - found[block]))
 
-    def alone(name: str, *shapes: tuple[int, int]) -> float:
-        overhead = sum(known.get(shape, usual) for shape in shapes) / len(shapes)
+    def alone(name: str, ends: list[Shape]) -> float:
+        overhead = sum(median(overheads[shape]) for shape in ends) / len(ends)
         return max(times[name] - overhead, FLOOR * times[name])
 
     for block in blocks:
         if not chained(block):
-            given, made = (block.in_channels, block.side), (block.out_channels, block.out_side)
-            found[block] = alone(key(block, 1), given, made)
-    first, last = blocks[0], space.layers[-1]
-    stem = alone("stem", (first.in_channels, first.side))
-    head = alone("head", (last.out_channels, -(-last.side // last.stride)))
-    return found, stem + head
+            found[block] = alone(key(block, 1), shapes(block))
+    last = space.layers[-1]
+    stem, head = shapes(blocks[0])[0], (last.out_channels, -(-last.side // last.stride))
+    return {block: found[block] for block in blocks}, alone("stem", [stem]) + alone("head", [head])

@@ -1,7 +1,7 @@
 """The timing protocol: everything to be compared goes into one shuffled, interleaved schedule.
 
-Another process slows a network down and never speeds it up, so a low quantile over rounds is kept and never the mean; and a busy
-second falls on everything alike, because every round times everything once, in a new order.
+Another process slows a network down and never speeds it up, so a low quantile over rounds is kept and never the mean;
+and a busy second falls on everything alike, because every round times everything once, in a new order.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Timing:
 def open_session(
     runtime: Runtime, module: nn.Module, shape: tuple[int, ...], folder: Path, threads: int = 1, batch: int = 1
 ) -> tuple[Any, np.ndarray]:
-    """A session for a module, and an input for it: [batch, *shape] of fixed noise. `folder` may be emptied afterwards."""
+    """A session for a module, and its input: [batch, *shape] of fixed noise. `folder` takes a file on the way."""
     example = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
     if runtime.in_memory:
         return runtime.load(module, threads), example.numpy()
@@ -56,8 +56,12 @@ def open_session(
 
 
 def time_interleaved(
-    sessions: Mapping[str, tuple[Any, np.ndarray]], runtime: Runtime, rounds: int, seed: int,
-    progress: Progress | None = None, burst_ms: float = BURST_MS,
+    sessions: Mapping[str, tuple[Any, np.ndarray]],
+    runtime: Runtime,
+    rounds: int,
+    seed: int,
+    progress: Progress | None = None,
+    burst_ms: float = BURST_MS,
 ) -> dict[str, Timing]:
     """Time sessions against one another.
 
@@ -78,8 +82,6 @@ def time_interleaved(
             samples[name].append(float(np.median([runtime.time_once(session, x) for _ in range(bursts[name])])))
         if progress:
             progress(f"timing, round {number + 1} of {rounds}", (number + 1) / rounds)
-    global RAW
-    RAW = samples
     return {name: summary(values) for name, values in samples.items()}
 
 

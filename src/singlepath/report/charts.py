@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from singlepath.report.markup import Safe, el
 from singlepath.report.run_data import Series
 
-__all__ = ["Axis", "Frame", "Line", "apart", "line_chart", "path", "text"]
+__all__ = ["Axis", "Frame", "Line", "line_chart", "path", "text"]
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,10 @@ def path(xs: Sequence[float], ys: Sequence[float]) -> str:
     """An SVG path of relative steps, in tenths of a pixel: short."""
     points = [(round(x, 1), round(y, 1)) for x, y in zip(xs, ys, strict=True)]
     parts = [f"M{points[0][0]:g} {points[0][1]:g}"]
-    for (a, b), (c, d) in zip(points, points[1:], strict=False):
+    for (a, b), (c, d) in pairwise(points):
         dy = f"{round(d - b, 1):g}"
         parts.append(f"l{round(c - a, 1):g}{'' if dy.startswith('-') else ' '}{dy}")
     return "".join(parts)
-
-
-def apart(places: list[float], gap: float) -> list[float]:
-    """The places, pushed downwards until neighbours are `gap` apart; order of the input."""
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    moved = list(places)
-    for before, here in zip(order, order[1:], strict=False):
-        moved[here] = max(moved[here], moved[before] + gap)
-    return moved
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,11 @@ class Frame:
 
 
 def line_chart(
-    label: str, lines: list[Line], names: tuple[str, str], references: Sequence[tuple[str, float]] = (), until: float | None = None
+    label: str,
+    lines: list[Line],
+    names: tuple[str, str],
+    references: Sequence[tuple[str, float]] = (),
+    until: float | None = None,
 ) -> Safe:
     """Curves over steps.
 
@@ -130,9 +126,17 @@ def line_chart(
     curves = [el("path", d=path(*_placed(frame, line.series)), class_=f"curve {line.class_}") for line in lines]
     limits = [part for name, value in references for part in _reference(frame, name, value)]
     return el(
-        "svg", shade, frame.grid(), limits, curves, _legend(lines, left), viewBox=f"0 0 {width} {height}", role="img",
-        aria_label=label, class_="chart",
-    )  # fmt: skip
+        "svg",
+        shade,
+        frame.grid(),
+        limits,
+        curves,
+        _legend(lines, left),
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label=label,
+        class_="chart",
+    )
 
 
 def _placed(frame: Frame, series: Series) -> tuple[list[float], list[float]]:

@@ -39,8 +39,11 @@ def join(*children: Any) -> Safe:
     return Safe("".join(parts))
 
 
-def el(name: str, *children: Any, **attributes: Any) -> Safe:
-    """One element. `class_` is ``class``, `aria_label` is ``aria-label``; None leaves an attribute out, True writes it bare."""
+def el(name: str, /, *children: Any, **attributes: Any) -> Safe:
+    """One element.
+
+    `class_` is ``class``, `aria_label` is ``aria-label``; None leaves an attribute out, True writes it bare.
+    """
     written = [name]
     for key, value in attributes.items():
         key = key.rstrip("_").replace("_", "-")
@@ -66,7 +69,7 @@ def caption(text: Any) -> Safe:
 
 def table(title: str, columns: list[str], rows: list[list[Any]], class_: str | None = None) -> Safe:
     """A table with a caption; the first cell of a row is its heading, cells after it are right-aligned figures."""
-    head = el("thead", el("tr", [el("th", c, scope="col") for c in columns])) if columns else None
+    head = el("thead", el("tr", [el("th", c, scope="col") if c else el("td") for c in columns])) if columns else None
     body = [el("tr", el("th", row[0], scope="row"), [el("td", c) for c in row[1:]]) for row in rows]
     return el("table", el("caption", title), head, el("tbody", body), class_=class_)
 

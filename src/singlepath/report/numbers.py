@@ -52,7 +52,9 @@ def amount(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    return "not known" if value is None else f"{value / 1e6:.2f}{NBSP}MB" if value >= 1e6 else f"{value / 1e3:.1f}{NBSP}kB"
+    return (
+        "not known" if value is None else f"{value / 1e6:.2f}{NBSP}MB" if value >= 1e6 else f"{value / 1e3:.1f}{NBSP}kB"
+    )
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:

@@ -1,10 +1,14 @@
-"""A run folder, read: its result, its metrics, its configuration. Any part may be missing; what could not be read is said."""
+"""A run folder, read: its result, its metrics, its configuration.
+
+Any part may be missing; what could not be read is said.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ class Series:
         if len(self.x) <= points:
             return self
         cuts = [round(i * len(self.x) / points) for i in range(points + 1)]
-        groups = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        groups = [slice(a, b) for a, b in pairwise(cuts)]
         return Series([_mean(self.x[g]) for g in groups], [_mean(self.y[g]) for g in groups])
 
 
@@ -107,7 +111,9 @@ def load(run: Path) -> RunData:
     """
     known = ("result.json", "metrics.jsonl", "config.yaml")
     if not run.is_dir() or not any((run / name).is_file() for name in known):
-        raise user_error(f"{run} is not a run folder", f"a run folder holds {', '.join(known)}", "type the folder given to --out")
+        raise user_error(
+            f"{run} is not a run folder", f"a run folder holds {', '.join(known)}", "type the folder given to --out"
+        )
     result, problem = _result(run / "result.json")
     config = run / "config.yaml"
     text = config.read_text("utf-8", "replace")[:MAX_LINE] if config.is_file() else None
@@ -168,7 +174,7 @@ def _steps(rows: list[dict[str, Any]]) -> list[float]:
     """The steps the rows name; where they are missing or start again with every epoch, the rows' own numbers."""
     given = [number(row.get("step")) for row in rows]
     steps = [s for s in given if s is not None]
-    rising = all(a <= b for a, b in zip(steps, steps[1:], strict=False))
+    rising = all(a <= b for a, b in pairwise(steps))
     return steps if len(steps) == len(rows) and rising else [float(i) for i in range(len(rows))]
 
 

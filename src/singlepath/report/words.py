@@ -11,7 +11,20 @@ from singlepath.report.run_data import RunData
 
 __all__ = ["Comparison", "answer", "asked", "commands", "comparison", "margin", "title"]
 
-FLAGS = ("data", "space", "method", "mode", "device", "runtime", "threads", "precision", "budget", "epochs", "recipe", "seed")
+FLAGS = (
+    "data",
+    "space",
+    "method",
+    "mode",
+    "device",
+    "runtime",
+    "threads",
+    "precision",
+    "budget",
+    "epochs",
+    "recipe",
+    "seed",
+)
 KINDS = {"design": "Design", "search": "Search", "train": "Training"}
 
 
@@ -21,8 +34,8 @@ class Comparison:
 
     Attributes:
         improvement: relative improvement, per cent.
-        verdict: ``same`` where the found accuracy lies within one standard deviation of the random mean or among the random
-            networks themselves; otherwise ``better`` or ``worse``.
+        verdict: ``same`` where the found accuracy lies within one standard deviation of the random mean or among the
+            random networks themselves; otherwise ``better`` or ``worse``.
     """
 
     improvement: float
@@ -81,7 +94,7 @@ def answer(run: RunData) -> str:
 def _network(run: RunData) -> str:
     predicted, measured, budget = (run.number("cost", key) for key in ("predicted", "measured", "budget"))
     if predicted is None and measured is None:
-        return "A network whose cost is not known"
+        return "A network of unknown cost"
     text = f"A network of {cost(predicted if predicted is not None else measured, run.unit)}"
     notes = [] if budget is None else [f"budget {cost(budget, run.unit)}"]
     if measured is not None and predicted is not None:
@@ -97,8 +110,9 @@ def _worth(run: RunData) -> str:
     by = signed(found.improvement)
     if found.verdict == "same":
         return f": not different from random networks of the same budget ({by}, within their spread)"
-    side = "over" if found.verdict == "better" else "worse: below"
-    return f": {by} {side} random networks of the same budget"
+    if found.verdict == "worse":
+        return f": worse than random networks of the same budget ({by})"
+    return f": {by} over random networks of the same budget"
 
 
 def margin(accuracy: float, images: float) -> float:

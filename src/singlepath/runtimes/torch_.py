@@ -1,7 +1,7 @@
 """PyTorch itself, eager, in this process: what a network takes without any export.
 
-Networks are loaded from memory. `convert` writes a ``torch.export`` program (``.pt2``) for other tools; it is not read back
-here, because such a file may carry pickled objects.
+Networks are loaded from memory. `convert` writes a ``torch.export`` program (``.pt2``) for other tools; it is not read
+back here, because such a file may carry pickled objects.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Session(NamedTuple):
 def convert(module: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
     """Write a module in evaluation mode as a ``torch.export`` program, `metadata` as files inside it.
 
-    The file appears complete or not at all. The first axis is free: an example of one image is doubled, because an axis of
-    size 1 would be frozen.
+    The file appears complete or not at all. The first axis is free: an example of one image is doubled, because an axis
+    of size 1 would be frozen.
     """
     doubled = torch.cat([example, example]) if example.shape[0] == 1 else example
     batch = {0: torch.export.Dim("batch", min=1)}
@@ -58,7 +58,9 @@ def load(source: Path | str | nn.Module, threads: int = 1) -> Session:
         UserError: a file; this runtime takes modules only.
     """
     if not isinstance(source, nn.Module):
-        raise user_error(f"the file {source}", "the torch runtime runs networks in memory only", "type --runtime onnxruntime")
+        raise user_error(
+            f"the file {source}", "the torch runtime runs networks in memory only", "type --runtime onnxruntime"
+        )
     module = copy.deepcopy(source).eval()
     return Session(module.requires_grad_(False), threads)
 

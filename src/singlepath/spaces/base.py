@@ -295,28 +295,28 @@ class Space:
             return self.architecture([self.digits.index(c) for c in text])
         stages = parse_blocks(text)
         numbers = sorted({layer.stage for layer in self.layers})
+        choices: list[str] = []
+        for number, blocks in zip(numbers, stages, strict=False):
+            choices += self._parse_stage([layer for layer in self.layers if layer.stage == number], blocks)
         if len(stages) != len(numbers):
             raise user_error(
                 f"the string has {len(stages)} stages", f"space {self.id} has {len(numbers)}",
                 "type one group of block strings a stage, apart by |",
             )  # fmt: skip
-        choices: list[str] = []
-        for number, blocks in zip(numbers, stages, strict=True):
-            choices += self._parse_stage([layer for layer in self.layers if layer.stage == number], blocks)
         return Architecture(self.id, tuple(choices))
 
     def _parse_stage(self, layers: list[Layer], blocks: list[dict]) -> Iterator[str]:
-        first = self.layers.index(layers[0])
-        if len(blocks) > len(layers):
-            raise user_error(
-                f"stage {layers[0].stage} has {len(blocks)} blocks", f"space {self.id} allows {len(layers)} (from block {first})",
-                "leave blocks out",
-            )  # fmt: skip
-        padded = blocks + [{"kind": SKIP, "token": SKIP}] * (len(layers) - len(blocks))
+        first, count = self.layers.index(layers[0]), len(layers)
+        padded = blocks[:count] + [{"kind": SKIP, "token": SKIP}] * (count - len(blocks))
         for number, (layer, block) in enumerate(zip(layers, padded, strict=True), start=first):
             token = self._match(layer, block, number)
             if layer.searchable:
                 yield token
+        if len(blocks) > count:
+            raise user_error(
+                f"block {first + count} (stage {layers[0].stage}, layer {count}) is {blocks[count]['token']!r}",
+                f"space {self.id} allows {count} blocks in this stage", "leave it out",
+            )  # fmt: skip
 
     def _match(self, layer: Layer, given: dict, number: int) -> str:
         """The token of the option that a parsed block describes."""

@@ -29,6 +29,7 @@ from singlepath.supernet.gates import (
     option_probabilities,
     ratios,
 )
+from singlepath.supernet.masked import masked_block
 from singlepath.supernet.superkernel import Probes, SuperBlock, Views
 
 __all__ = ["Supernet", "build", "frozen_statistics", "recalibrate"]
@@ -98,7 +99,7 @@ class Supernet(nn.Module):
         act = self.space.activation
         x = activate(self.bn1(self.conv_stem(x)), act)
         for block in self.layers:
-            x = block.masked(x, effective) if isinstance(block, SuperBlock) else block(x)
+            x = masked_block(block, x, effective) if isinstance(block, SuperBlock) else block(x)
         x = activate(self.bn2(self.conv_head(x)), act)
         return self.classifier(self.dropout(x.mean((2, 3))))
 

@@ -6,7 +6,7 @@ Two engines over the same weights:
 product of the gradient that arrives where its branch would have been added with that branch, computed without a graph in the
 backward pass (a probe). The gradient of an open gate is <w, dL/dw> over the weights it switches.
 
-*masked* (`SuperBlock.masked`): runs everything and multiplies by the gates, by plain autograd. It is the oracle that the sliced
+*masked* (`masked.masked_block`): runs everything and multiplies by the gates, by plain autograd. It is the oracle that the sliced
 engine is tested against.
 
 Where gates act (so that a hard gate gives exactly the child, in train and in eval mode): kernel - the ring's taps; expansion - the
@@ -183,7 +183,7 @@ class SuperBlock(nn.Module):
         take = _taker(self, views, name)
         h = F.conv2d(x, take("conv_pw.weight", part))
         h = activate(_norm(h, self.bn1, part, take, "bn1", running), act)
-        y = self._depthwise(h, take("conv_dw.weight", part, slice(None), *self._window(k)), k)
+        y = self.depthwise(h, take("conv_dw.weight", part, slice(None), *self._window(k)), k)
         closed = self._closed(s, probes)
         for chain in ("kernel", "tied"):
             if chain in closed and s.kernel + 1 < len(self.layer.kernels):
@@ -214,7 +214,7 @@ class SuperBlock(nn.Module):
         lo = (self.layer.kernels[-1] - kernel) // 2
         return slice(lo, lo + kernel), slice(lo, lo + kernel)
 
-    def _depthwise(self, h: Tensor, weight: Tensor, kernel: int) -> Tensor:
+    def depthwise(self, h: Tensor, weight: Tensor, kernel: int) -> Tensor:
         stride = self.layer.stride
         if self.padding == "symmetric" or stride == 1:
             return F.conv2d(h, weight, None, stride, kernel // 2, 1, weight.shape[0])
@@ -227,7 +227,7 @@ class SuperBlock(nn.Module):
         ring = crop(self.conv_dw.weight.detach()[:c], outer).clone()
         lo = (outer - inner) // 2
         ring[..., lo : lo + inner, lo : lo + inner] = 0
-        return self._depthwise(h, channels_last(ring), outer)
+        return self.depthwise(h, channels_last(ring), outer)
 
     def _upper(self, x: Tensor, s: Setting) -> Callable[[], Tensor]:
         """The activations of the next channel group at the current kernel, batch statistics; computed once, when first needed."""
@@ -239,7 +239,7 @@ class SuperBlock(nn.Module):
                 take, k = _taker(self, None, ""), self.layer.kernels[s.kernel]
                 h = F.conv2d(x, take("conv_pw.weight", part))
                 h = activate(_norm(h, self.bn1, part, take, "bn1", False), act)
-                y = self._depthwise(h, channels_last(take("conv_dw.weight", part, slice(None), *self._window(k))), k)
+                y = self.depthwise(h, channels_last(take("conv_dw.weight", part, slice(None), *self._window(k))), k)
                 memo.append(activate(_norm(y, self.bn2, part, take, "bn2", False), act))
             return memo[0]
 
@@ -335,39 +335,6 @@ class SuperBlock(nn.Module):
             if total is not None:
                 probes.values.append((first + j - 1, total))
 
-    # -- masked engine ------------------------------------------------------------------------------------------------
-
-    def masked(self, x: Tensor, effective: Tensor) -> Tensor:
-        """The same by multiplying with the effective gates e (flat vector of the whole supernet); plain autograd."""
-        layer, act = self.layer, self.layer.activation
-        levels = {chain: effective[first : first + len(chains(layer)[chain])] for chain, first in self.gate.items()}
-        rings = levels.get("tied", levels.get("kernel"))
-        columns = levels.get("tied", levels.get("expansion"))
-        h = activate(self.bn1(self.conv_pw(x)), act)
-        kernel = self.conv_dw.weight * _kernel_mask(layer.kernels, rings, x)
-        z = activate(self.bn2(self._depthwise(h, channels_last(kernel), layer.kernels[-1])), act)
-        mask = _group_mask(self.channels, columns, x).view(1, -1, 1, 1)
-        z = self._masked_squeeze(z, mask, levels.get("se"), x)
-        p = F.conv2d(z, self.conv_pwl.weight * mask)
-        skip = levels["skip"][0] if "skip" in levels else None
-        bn = self.bn3
-        weight, bias = (bn.weight, bn.bias) if skip is None else (bn.weight * skip, bn.bias * skip)
-        out = F.batch_norm(p, bn.running_mean, bn.running_var, weight, bias, self.training, bn.momentum or 0.0, bn.eps)
-        if layer.same_shape and layer.residual:
-            return x + out
-        return out + (1 - skip) * self.identity(x) if self.identity is not None and skip is not None else out
-
-    def _masked_squeeze(self, z: Tensor, mask: Tensor, levels: Tensor | None, x: Tensor) -> Tensor:
-        if self.se is None:
-            return z
-        optional = int(self.layer.se[0] == 0)
-        wider = levels[optional:] if levels is not None else None
-        ratio = _group_mask(self.reduced, wider, x).view(1, -1, 1, 1)
-        mean = z.mean((2, 3), keepdim=True)
-        hidden = F.relu(F.conv2d(mean, self.se.conv_reduce.weight * mask, self.se.conv_reduce.bias))
-        scale = F.conv2d(hidden, self.se.conv_expand.weight * ratio, self.se.conv_expand.bias).sigmoid()
-        return z * (1 + levels[0] * (scale - 1)) if optional and levels is not None else z * scale
-
 
 def _taker(block: SuperBlock, views: Views | None, name: str) -> Callable[..., Tensor]:
     """take("conv_pw.weight", slices...) -> the slice of that parameter, a recorded leaf where there are views."""
@@ -400,22 +367,3 @@ def _scale(z: Tensor, convs: tuple[nn.Conv2d, nn.Conv2d], c: int, r: int) -> Ten
 
 def _scaled(z: Tensor, scale: Callable[[], Tensor] | None) -> Tensor:
     return z * scale() if scale else z
-
-
-def _kernel_mask(kernels: tuple[int, ...], levels: Tensor | None, like: Tensor) -> Tensor:
-    """[K, K]: 1 on the innermost kernel, e_j on ring j."""
-    size = kernels[-1]
-    distance = (torch.arange(size) - size // 2).abs()
-    reach = torch.maximum(distance[:, None], distance[None, :])
-    return _level_mask(torch.bucketize(reach, torch.tensor([k // 2 for k in kernels])), levels, like)
-
-
-def _group_mask(sizes: list[int], levels: Tensor | None, like: Tensor) -> Tensor:
-    """[C]: 1 on the first group, e_j on group j."""
-    return _level_mask(torch.bucketize(torch.arange(sizes[-1]), torch.tensor(sizes), right=True), levels, like)
-
-
-def _level_mask(level: Tensor, levels: Tensor | None, like: Tensor) -> Tensor:
-    one = torch.ones(1, dtype=like.dtype, device=like.device)
-    values = one if levels is None else torch.cat([one, levels.to(like.dtype)])
-    return values[level.to(like.device)]

@@ -1,0 +1,177 @@
+"""The main job in one command: measure, search, train, compare, export, time, report. Every step is kept, and resumable."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from singlepath.architecture import NetworkSpec
+from singlepath.costs import macs
+from singlepath.costs.budget import parse_budget, resolve
+from singlepath.devices import measure, measure_network, unmeasurable
+from singlepath.export import load_weights
+from singlepath.pipeline import comparing, finishing
+from singlepath.pipeline.outcome import random_parts, relative_improvement, update_result
+from singlepath.pipeline.progress import note, timing_progress
+from singlepath.pipeline.searching import QUICK_LIMIT, prepared_in, retimed, search_in, write_found
+from singlepath.pipeline.setup import Prepared, cost_models, set_threads
+from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_all
+from singlepath.report import write_report
+from singlepath.runs import Run, read_json
+from singlepath.search import Found
+from singlepath.training import evaluate
+
+__all__ = ["design_in"]
+
+BOTH = ("onnx", "source")
+
+
+def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
+    """All steps inside an open run folder; returns the summary that `design --json` prints."""
+    clock: dict[str, float] = {}
+    if run.has("summary.json"):
+        return read_json(run.path / "summary.json")
+    set_threads(options["threads"])
+    with timed(clock, "measure"):
+        made = prepared_in(run, options)
+    with timed(clock, "search"):
+        found, made = search_in(run, options, made)
+        found, made = checked_drift(run, options, found, made)
+    with timed(clock, "train"):
+        accuracy = compared(run, options, found, made)
+    with timed(clock, "export"):
+        parts = finishing.export_all(run.path, run.path / WEIGHTS, BOTH, finishing.real_images(made.data))
+        update_result(run.path, export=parts, kind="design")
+        time_final(run, made)
+    result = update_result(run.path, accuracy=accuracy, seconds={k: round(v, 1) for k, v in clock.items()})
+    page = write_report(run.path)
+    summary = summarise(run.path, result, page)
+    run.write("summary.json", summary)
+    return summary
+
+
+@contextmanager
+def timed(clock: dict[str, float], name: str):  # noqa: ANN201
+    started = time.monotonic()
+    yield
+    clock[name] = time.monotonic() - started
+    note(f"{name}: {clock[name]:.0f} s")
+
+
+def checked_drift(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> tuple[Found, Prepared]:
+    """Compare the machine with what it was when the table was timed; beyond 20 % drift the table is timed again, once.
+
+    The supernet stays: with the new table the same search is read off again, under the new budget.
+    """
+    if made.table is None or unmeasurable(made.table) or run.has("table-first.json"):
+        return found, made
+    spec = made.space.network(found.architecture)
+    seen = measure_network(spec, made.table)
+    drift = seen.drift or 1.0
+    note(f"common drift since the table was timed: {drift:.3f}")
+    if abs(drift - 1) <= finishing.DRIFT:
+        return found, made
+    note("more than 20 %: the table is timed again")
+    with timing_progress("measure again") as report:
+        table = measure(
+            made.space, runtime=options["runtime"], seed=options["seed"] + 1, quick=options["quick"], progress=report
+        )
+    retimed(run, table)
+    budget = resolve(parse_budget(options["budget"]), cost_models(made.space, table))
+    made = replace(made, table=table, budget=budget)
+    found, made = search_in(run, options, made)
+    write_found(run.path, options, made, found)
+    return found, made
+
+
+def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> dict[str, Any]:
+    """Train the found network, the random ones and the off-the-shelf ones alike; then read the test data, once."""
+    spec = made.space.network(found.architecture)
+    recipe = recipe_for(options["recipe"], made.data, options["train_epochs"], options["batch_size"], options["quick"])
+    predicted = made.budget.costs.of(made.space.indices(found.architecture))
+    rivals = comparing.random_rivals(made, options["random"], options["seed"])
+    shelf = baseline_rivals(run, made, found)
+    everyone = [comparing.Rival("found", spec, predicted), *rivals, *shelf]
+    threads = set_threads(options["threads"])
+    jobs = [
+        Job(
+            r.name, run.path / "networks" / r.name, r.spec, recipe, options["seed"], options["data"],
+            made_limit(options), options["seed"], threads,
+        )
+        for r in everyone
+    ]  # fmt: skip
+    networks = train_all(jobs, made.data)
+    (run.path / WEIGHTS).write_bytes(jobs[0].weights.read_bytes())
+    test = made.data.open_test()
+    scores = {n: evaluate(net, test, made.data.preprocess, classes=len(made.data.classes)) for n, net in networks.items()}
+    accuracies = {name: s["accuracy"] for name, s in scores.items()}
+    random = random_parts(comparing.rows(rivals, accuracies)) if rivals else None
+    update_result(run.path, data={"test": len(test), "skipped": made.data.skipped})
+    return {
+        "test": accuracies["found"], "cross_entropy": scores["found"]["cross_entropy"],
+        "confusion": scores["found"]["confusion"], "random": random, "recipe": recipe.name, "epochs": recipe.epochs,
+        "per_class": [
+            {"class": c, "accuracy": a, "count": n}
+            for c, a, n in zip(
+                made.data.classes, scores["found"]["per_class"], scores["found"]["counts"], strict=True
+            )
+        ],
+        "baselines": comparing.rows(shelf, accuracies),
+        "relative_improvement": relative_improvement(accuracies["found"], random["mean"]) if random else None,
+    }  # fmt: skip
+
+
+def baseline_rivals(run: Run, made: Prepared, found: Found) -> list[comparing.Rival]:
+    """The off-the-shelf networks; their widths, chosen by timing, are kept so that a resumed run trains the same ones."""
+    if run.has("baselines.json"):
+        kept = read_json(run.path / "baselines.json")
+        return [comparing.Rival(**{**row, "spec": NetworkSpec.from_dict(row["spec"])}) for row in kept]
+    shelf = comparing.baselines(made, macs(made.space.network(found.architecture)))
+    run.write(
+        "baselines.json",
+        [{**r._asdict(), "spec": r.spec.as_dict(), "predicted": None if r.predicted != r.predicted else r.predicted}
+         for r in shelf],
+    )  # fmt: skip
+    return shelf
+
+
+def made_limit(options: dict[str, Any]) -> int | None:
+    return options["limit"] or (QUICK_LIMIT if options["quick"] else None)
+
+
+def time_final(run: Run, made: Prepared) -> None:
+    """Time the exported file among the table's calibration networks."""
+    if made.table is None:
+        return
+    network = load_weights(run.path / WEIGHTS).network
+    measured = finishing.time_exported(run.path / "export" / "onnx" / "model.onnx", network, made.table)
+    result = finishing.keep_measured(run.path, measured)
+    if measured.corrected_ms is None:
+        note(f"not timed: {measured.reason}")
+        return
+    cost = result["cost"]
+    note(
+        f"measured {measured.ms:.4f} ms, common drift {measured.drift:.3f} divided out: {measured.corrected_ms:.4f} ms; "
+        f"predicted {cost['predicted']:.4f} ms"
+    )
+
+
+def summarise(run: Path, result: dict[str, Any], page: Path) -> dict[str, Any]:
+    """What `design --json` prints."""
+    cost, accuracy = result["cost"], result["accuracy"]
+    latency = cost["kind"] == "latency"
+    random = accuracy["random"] or {"mean": None, "std": None}
+    return {
+        "run": str(run), "architecture": result["architecture"]["string"],
+        "budget_ms": cost["budget"] if latency else None, "predicted_ms": cost["predicted"] if latency else None,
+        "measured_ms": cost["measured"], "test_accuracy": accuracy["test"], "random_accuracy_mean": random["mean"],
+        "random_accuracy_std": random["std"], "relative_improvement": accuracy["relative_improvement"],
+        "baselines": {b["name"]: b["accuracy"] for b in accuracy["baselines"]},
+        "underfilled_reason": cost["underfilled_reason"],
+        "onnx_max_abs_difference": result["export"]["onnx"]["max_abs_difference"], "report": str(page),
+        "measured_raw_ms": cost.get("measured_raw"), "drift": cost["drift"], "measured_reason": cost["measured_reason"],
+        "budget": cost["budget"], "predicted": cost["predicted"], "unit": cost["unit"], "seconds": result["seconds"],
+    }  # fmt: skip

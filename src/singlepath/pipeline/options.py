@@ -1,0 +1,43 @@
+"""The options of every command, each with its help text: one source for the command line, configuration files and the API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "AllowChanged", "ArchitectureText", "BatchSize", "BudgetText", "DataSource", "DeviceName", "Epochs", "Limit", "Mode",
+    "Out", "Quick", "RecipeName", "Resume", "RunFolder", "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions",
+    "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe", "SpaceWidth", "Threads", "Workers",
+]  # fmt: skip
+
+DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
+OptionalData = Annotated[str | None, typer.Option("--data", help="also load this data set (see search --help)")]
+SpaceName = Annotated[str, typer.Option(help="mobile, mobile-small or macro; options in brackets: 'mobile(width=0.5)'")]
+SpaceWidth = Annotated[float | None, typer.Option(help="width multiplier of the space")]
+SpaceInput = Annotated[int | None, typer.Option(help="side of the network's input, px")]
+SpaceKernels = Annotated[str | None, typer.Option(help="kernel choices, ascending: 3,5,7")]
+SpaceExpansions = Annotated[str | None, typer.Option(help="expansion choices, ascending: 3,6")]
+SpaceSe = Annotated[str | None, typer.Option(help="squeeze-and-excitation choices: 0,0.25,0.5")]
+SpaceActivation = Annotated[str | None, typer.Option(help="relu or hard_swish")]
+DeviceName = Annotated[str, typer.Option(help="host (this machine), pixel1, or a latency table's file")]
+BudgetText = Annotated[str, typer.Option(help="80ms, 300MMACs, 4Mparams, or 60% of the largest network's latency")]
+RuntimeName = Annotated[str, typer.Option(help="what runs networks on the host: onnxruntime or torch")]
+Seed = Annotated[int, typer.Option(help="of every random draw")]
+Epochs = Annotated[int | None, typer.Option(help="passes over the images; by default chosen from their number")]
+BatchSize = Annotated[int | None, typer.Option(help="images a step; by default chosen from their number")]
+Limit = Annotated[int | None, typer.Option(help="use only so many training images")]
+RecipeName = Annotated[str, typer.Option(help="base (no tricks), full (with), or single-path (the paper's)")]
+Mode = Annotated[str, typer.Option(help="single-path, paper (the original's method), or random")]
+Out = Annotated[Path | None, typer.Option(help="the run folder to make; by default runs/COMMAND-date-time")]
+Resume = Annotated[Path | None, typer.Option(help="go on with this run folder; its options are taken from it")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+ArchitectureText = Annotated[
+    str, typer.Option(help="a name (spnasnet_100), architecture.json, a run folder, or a line of timm block strings")
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads of the training; by default what OMP_NUM_THREADS says")]
+Workers = Annotated[int, typer.Option(help="processes that decode image files")]
+Quick = Annotated[bool, typer.Option("--quick", help="a short run of the same code, to see that it works")]
+AllowChanged = Annotated[bool, typer.Option("--allow-changed", help="resume with other threads or another device")]

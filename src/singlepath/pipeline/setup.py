@@ -1,0 +1,156 @@
+"""From what a user typed to values: the space, the data, the latency table, the budget."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from singlepath import data as data_room
+from singlepath import spaces
+from singlepath.costs import Budget, CostModel, LatencyTable, count_costs, parse_budget
+from singlepath.costs.budget import Limit, below_smallest, resolve
+from singlepath.data import Data
+from singlepath.devices import HOST, device, measure
+from singlepath.errors import UserError, user_error
+from singlepath.pipeline.progress import note, timing_progress
+from singlepath.runs import Run
+from singlepath.spaces import Space
+
+__all__ = ["Prepared", "default_out", "load_data", "make_space", "numbers", "prepare", "set_threads", "table_for"]
+
+
+def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
+    """ "3,5" -> (3, 5)."""
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in str(text).strip("[]() ").split(",") if part.strip()]
+        return tuple(int(v) if v == int(v) else v for v in values)
+    except ValueError:
+        raise user_error(f"--{flag} {text!r}", "allowed: numbers apart by commas", f"type --{flag} 3,5") from None
+
+
+def make_space(
+    name: str, *, width: float | None = None, input_size: int | None = None, kernels: str | None = None,
+    expansions: str | None = None, se: str | None = None, activation: str | None = None, classes: int | None = None,
+    in_channels: int | None = None,
+) -> Space:  # fmt: skip
+    """The space of a name, with the options that are given."""
+    options = {
+        "width": width, "input_size": input_size, "kernels": numbers(kernels, "kernels"),
+        "expansions": numbers(expansions, "expansions"), "se": numbers(se, "se"), "activation": activation,
+        "classes": classes, "in_channels": in_channels,
+    }  # fmt: skip
+    return spaces.make(name, **options)
+
+
+def load_data(source: str, space: Space, *, seed: int, limit: int | None) -> Data:
+    """The data at the space's input size and channels."""
+    data = data_room.load(source, size=space.input_size, channels=space.in_channels, seed=seed, limit=limit)
+    if data.skipped:
+        note(f"{len(data.skipped)} images cannot be read and are skipped: {', '.join(data.skipped[:5])}")
+    return data
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a search stands on."""
+
+    data: Data
+    space: Space
+    table: LatencyTable | None
+    budget: Budget
+
+
+def prepare(
+    run: Run | None, *, data: str, space: str, device_name: str, budget: str, runtime: str, seed: int, limit: int | None,
+    quick: bool, **space_options: Any,
+) -> Prepared:  # fmt: skip
+    """Check what is cheap to check first, then load the data, measure where the budget needs it, and resolve the budget."""
+    wanted = parse_budget(budget)
+    first = make_space(space, **space_options)
+    if device_name != HOST and not counted(wanted):
+        _ = device(device_name).table
+    loaded = load_data(data, first, seed=seed, limit=limit)
+    chosen = make_space(space, classes=len(loaded.classes), **space_options)
+    table = None if counted(wanted) else table_for(chosen, device_name, runtime=runtime, seed=seed, quick=quick, run=run)
+    return Prepared(loaded, chosen, table, resolve(wanted, cost_models(chosen, table)))
+
+
+def counted(limit: Limit) -> bool:
+    return limit.kind in ("macs", "parameters")
+
+
+def cost_models(space: Space, table: LatencyTable | None) -> Callable[[str], CostModel]:
+    def of(kind: str) -> CostModel:
+        if kind == "latency":
+            assert table is not None
+            return table.costs(space)
+        return count_costs(space, kind)
+
+    return of
+
+
+def table_for(
+    space: Space, device_name: str, *, runtime: str, seed: int, quick: bool, run: Run | None = None
+) -> LatencyTable:
+    """The device's table for a space; the host is measured, once a run."""
+    if run and run.has("table.json"):
+        return LatencyTable.load(run.path / "table.json")
+    chosen = device(device_name)
+    if chosen.table is not None:
+        table = chosen.table
+        table.check(space)
+    else:
+        started = time.monotonic()
+        with timing_progress("measure") as report:
+            table = measure(space, runtime=runtime, seed=seed, quick=quick, progress=report)
+        if run:
+            run.time({"phase": "measure", "seconds": time.monotonic() - started})
+    if run:
+        run.write("table.json", table.model_dump())
+    return table
+
+
+def satisfiable(limit: Limit, costs: CostModel) -> UserError | None:
+    value = limit.value if limit.kind else limit.value * costs.largest
+    return below_smallest(limit.text, costs) if value < costs.smallest else None
+
+
+def default_out(command: str) -> Path:
+    return Path("runs") / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def set_threads(threads: int | None) -> int:
+    """Use so many CPU threads (by default what OMP_NUM_THREADS or torch says); returns the number."""
+    keep_memory()
+    if threads is not None:
+        if threads < 1:
+            raise user_error(f"--threads {threads}", "allowed: 1 or more", f"type --threads {os.cpu_count()}")
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory instead of giving it back to the system.
+
+    Activations are larger than its mmap threshold, so every tensor would be mapped, faulted in and unmapped again: a forward
+    pass of `mobile-small` at 32 px ran 1.8 times faster with this, forward and backward 1.2 times (docs/results.md).
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
+    except (OSError, AttributeError):
+        pass  # another C library: nothing to set
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,302 @@
+"""The run folder: everything about one search or training. Everything that runs long stands on it.
+
+    config.yaml      options, seed, versions, commit, hardware, data fingerprint: enough to repeat the run
+    metrics.jsonl    values only, so that two runs can be compared byte by byte
+    timing.jsonl     wall-clock
+    checkpoints/     the last two, each with the byte length of metrics.jsonl at that moment
+    result.json ...  what came out
+
+Files are written to a temporary name, flushed and renamed: a file that exists is whole. The folder is locked while in use.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from singlepath.errors import UserError, user_error
+
+__all__ = ["Run", "cpu_name", "environment", "load_checkpoint", "read_json", "write_atomic", "write_json"]
+
+PACKAGES = ("singlepath", "torch", "numpy", "onnx", "onnxruntime", "scikit-learn", "pillow", "pyarrow", "safetensors")
+# what must agree with the folder's configuration before a run goes on; the second group may change if the user says so
+FIXED_ENVIRONMENT = ("threads", "device")
+
+
+def write_atomic(path: Path, data: bytes | str) -> Path:
+    """Write a file so that it is either the old one or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    return write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError where the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise user_error(f"{path} does not exist", "a run folder holds it once its step has finished", "check --run") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise user_error(f"{path} is not JSON ({error})", "allowed: the file as it was written", "run it again") from None
+
+
+def cpu_name() -> str:
+    """The processor's model name, as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware: what a result depends on beside its options."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    hardware = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+    if torch.cuda.is_available():
+        hardware["gpu"] = torch.cuda.get_device_name()
+    return {"versions": versions, "commit": commit(), "hardware": hardware}
+
+
+def commit() -> str | None:
+    """The git commit of the source tree with "+" for local changes, None outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+class Run:
+    """An open, locked run folder.
+
+    Example::
+
+        with Run.open(Path("runs/a"), {"seed": 0, "data": "digits"}) as run:
+            run.log({"epoch": 0, "loss": 1.2})
+    """
+
+    def __init__(self, path: Path, lock: Any, note: Callable[[str], None]) -> None:
+        self.path, self._lock, self.note = path, lock, note
+
+    @classmethod
+    def open(
+        cls, path: Path, options: Mapping[str, Any], *, resume: bool = False, allow_changed: bool = False,
+        note: Callable[[str], None] = lambda text: print(text, file=sys.stderr), flag: str = "--out",
+    ) -> Run:  # fmt: skip
+        """Create a run folder, or go on with one.
+
+        Raises:
+            UserError: the folder exists (and `resume` is off), is locked by another process, or was made with other options.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise user_error(f"{path} is a file", "allowed: a folder that does not exist yet", f"type {flag} another/folder")
+        known = (path / "config.yaml").is_file()
+        if path.is_dir() and any(path.iterdir()) and not resume:
+            again = "type --resume to go on with it, or another folder" if known else f"type {flag} another/folder"
+            raise user_error(f"the output folder {path} exists and is not empty", "allowed: a new folder", again)
+        if resume and not known:
+            raise user_error(f"{path} holds no run to resume", "allowed: a folder with config.yaml", "leave --resume out")
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, cls._acquire(path), note)
+        try:
+            run._configure({k: _plain(v) for k, v in options.items()}, known, allow_changed)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @staticmethod
+    def _acquire(path: Path) -> Any:
+        file = open(path / ".lock", "a+")  # noqa: SIM115 - held until close()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise user_error(
+                f"the run folder {path} is in use by {holder}", "one process at a time may write to it",
+                "wait for it, or type --out another/folder",
+            ) from None  # fmt: skip
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        return file
+
+    def _configure(self, options: dict[str, Any], known: bool, allow_changed: bool) -> None:
+        if not known:
+            write_atomic(self.path / "config.yaml", yaml.safe_dump({"options": options, **environment()}, sort_keys=False))
+            return
+        before = self.config["options"]
+        for key in dict.fromkeys([*before, *options]):
+            if before.get(key) == options.get(key):
+                continue
+            if key in FIXED_ENVIRONMENT:
+                if allow_changed:
+                    self.note(f"{key} changes from {before.get(key)} to {options.get(key)}: results will differ in the last digits")
+                    continue
+                raise user_error(
+                    f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
+                    "another value changes the results' last digits", "type --allow-changed, or the old value",
+                )  # fmt: skip
+            raise user_error(
+                f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
+                "a resumed run keeps its options", f"type --{key.replace('_', '-')} {before.get(key)} or another folder",
+            )  # fmt: skip
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load((self.path / "config.yaml").read_text())
+
+    def close(self) -> None:
+        if self._lock:
+            self._lock.truncate(0)
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- metrics ------------------------------------------------------------------------------------------------------
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one line of values to metrics.jsonl."""
+        self._append("metrics.jsonl", row)
+
+    def time(self, row: Mapping[str, Any]) -> None:
+        """Append one line to timing.jsonl."""
+        self._append("timing.jsonl", row)
+
+    def _append(self, name: str, row: Mapping[str, Any]) -> None:
+        with open(self.path / name, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        path = self.path / "metrics.jsonl"
+        if path.is_file():
+            for line in path.read_text().splitlines():
+                yield json.loads(line)
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def save(self, state: Mapping[str, Any], step: int, tag: str) -> None:
+        """Keep a checkpoint of plain values and tensors; the one before the last is removed."""
+        folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        metrics = self.path / "metrics.jsonl"
+        length = metrics.stat().st_size if metrics.is_file() else 0
+        target = folder / f"{tag}-{step:09d}.pt"
+        temporary = target.with_name(f".{target.name}.tmp")
+        with open(temporary, "wb") as file:
+            torch.save({"state": dict(state), "step": step, "metrics_bytes": length}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        for old in self._checkpoints(tag)[:-2]:
+            old.unlink()
+
+    def _checkpoints(self, tag: str) -> list[Path]:
+        return sorted((self.path / "checkpoints").glob(f"{tag}-*.pt"))
+
+    def load(self, tag: str, map_location: str = "cpu") -> dict[str, Any] | None:
+        """The newest whole checkpoint's state, None where there is none; metrics.jsonl is cut to that moment.
+
+        A torn file is passed over, with a word about it. Nothing in a checkpoint can run code (weights_only).
+        """
+        for path in reversed(self._checkpoints(tag)):
+            try:
+                saved = torch.load(path, map_location=map_location, weights_only=True)
+                state, length = saved["state"], int(saved["metrics_bytes"])
+            except (RuntimeError, EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+                self.note(f"checkpoint {path.name} is torn ({type(error).__name__}); going back to the one before")
+                continue
+            metrics = self.path / "metrics.jsonl"
+            if metrics.is_file() and metrics.stat().st_size > length:
+                os.truncate(metrics, length)
+            return state
+        metrics = self.path / "metrics.jsonl"
+        if not self._checkpoints(tag) and metrics.is_file():
+            os.truncate(metrics, self._length_before(tag))
+        return None
+
+    def _length_before(self, tag: str) -> int:
+        """Bytes of metrics.jsonl that belong to finished steps: up to the first row of this tag."""
+        length = 0
+        for line in (self.path / "metrics.jsonl").read_bytes().splitlines(keepends=True):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if row.get("tag", row.get("phase")) == tag:
+                break
+            length += len(line)
+        return length
+
+    def read(self, name: str) -> Any:
+        return read_json(self.path / name)
+
+    def write(self, name: str, value: Any) -> Path:
+        """Write a JSON file of the folder."""
+        return write_json(self.path / name, value)
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+
+def load_checkpoint(run: Path, tag: str) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a run that is only read: no lock, nothing is cut."""
+    for path in sorted((run / "checkpoints").glob(f"{tag}-*.pt"), reverse=True):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)["state"]
+        except (RuntimeError, EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile):
+            continue
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """What YAML and JSON can hold of an option."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float | int | str | bool) or value is None:
+        return value
+    raise UserError(f"option of type {type(value).__name__} cannot be kept in config.yaml")

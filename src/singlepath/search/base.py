@@ -1,0 +1,77 @@
+"""The contract between a search method and what runs it.
+
+A method is three functions. `start` makes the state, a plain dict (so that checkpoints and resume belong to the runner, not to the
+method); `step` changes it with one batch of work and returns metrics; `result` reads the answer off it. What a batch is, the method
+says too: images for a supernet, nothing for methods that only evaluate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from singlepath.architecture import Architecture
+from singlepath.costs import Budget, CostModel
+from singlepath.data import Data
+from singlepath.spaces import Space
+from singlepath.training.loop import Progress, quiet
+
+__all__ = ["Found", "Method", "Plan", "Problem", "State"]
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is searched.
+
+    Attributes:
+        epochs: passes over the search's training part; None lets the method choose.
+        settings: the method's own options by name.
+    """
+
+    space: Space
+    data: Data
+    budget: Budget
+    seed: int = 0
+    epochs: int | None = None
+    batch_size: int | None = None
+    device: str = "cpu"
+    workers: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    progress: Progress = quiet
+
+    @property
+    def costs(self) -> CostModel:
+        return self.budget.costs
+
+    def cost(self, architecture: Architecture) -> float:
+        return self.costs.of(self.space.indices(architecture))
+
+
+class Plan(NamedTuple):
+    """How long a method runs and where its batches come from."""
+
+    epochs: int
+    steps_per_epoch: int
+    batches: Callable[[int, int], Iterable[Any]]
+    log: Callable[[State], Mapping[str, Any]] = lambda state: {}
+    log_steps: int | None = None
+
+
+class Found(NamedTuple):
+    """A search's answer: the architecture, and in plain values how it was chosen."""
+
+    architecture: Architecture
+    selection: dict[str, Any]
+    underfilled_reason: str | None = None
+
+
+class Method(NamedTuple):
+    """start(problem) -> state; plan(problem, state); step(problem, state, batch) -> metrics; result(problem, state)."""
+
+    start: Callable[[Problem], State]
+    plan: Callable[[Problem, State], Plan]
+    step: Callable[[Problem, State, Any], Mapping[str, Any]]
+    result: Callable[[Problem, State], Found]

@@ -1,0 +1,251 @@
+r"""Single-Path NAS (arXiv 1904.02877), with sampled gates: the default search.
+
+The superkernel's gates decide kernel, expansion, skip and squeeze-and-excitation of every layer (`supernet.gates`). Three kinds of
+steps, each one forward and backward on one batch:
+
+1. *Warm-up* (the first `warm_up` of the epochs): a child drawn uniformly over every layer's options is run and trained, without
+   cost and without gates. Options come from shuffled decks, so every gate is off in its exact share of the passes, at least 20 %.
+2. *Weight steps*: a child drawn from the gates' probabilities sigmoid(x) is trained.
+3. *Decision steps*, one in `every` after the warm-up, on held-out images: only the thresholds t move, by Adam, along
+
+       d/dx [ CE(child) + lambda E[cost] / target ],   dCE/dx = dCE/dd sigmoid'(x)   (straight-through),
+
+   with dCE/dd from the sliced engine: an off gate is probed, an on gate gives <w, dCE/dw>. E[cost] is exact under the gates'
+   independent probabilities. Dual ascent keeps the budget without a hand-tuned coefficient:
+
+       lambda <- max(0, lambda + rate (E[cost] / target - 1)).
+
+Where we differ from the paper and why: it trains weights and gates together on the training data with all gates on, so an on gate
+carries almost no gradient and the search overfits; its coefficient is tuned by hand; its masked supernet is not its children.
+The answer is read off by `selection`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from singlepath.data import Batch, batch_count, batches
+from singlepath.data.splits import generator
+from singlepath.search.base import Found, Method, Plan, Problem, State
+from singlepath.search.selection import select
+from singlepath.spaces import Layer
+from singlepath.supernet import Probes, Setting, Supernet, Views, build, frozen_statistics, sample_settings
+from singlepath.supernet.gates import LIMIT
+from singlepath.training.optim import adam, sgd
+from singlepath.training.recipe import Recipe, get_recipe, learning_rate
+from singlepath.training.train import accuracy, autocast, cross_entropy, prepare
+
+__all__ = ["DEFAULTS", "METHOD"]
+
+DEFAULTS: dict[str, Any] = {
+    "warm_up": 0.5,  # share of the epochs
+    "every": 4,  # after the warm-up, one step in so many is a decision step
+    "gate_lr": 0.1,
+    "dual_rate": 0.05,
+    "probe": 1.0,  # probability that an off gate is probed; weighted by its inverse
+    "candidates": 96,  # networks scored on held-out images at the end
+    "select": "score",
+}
+PASSES = 45_000  # image passes of a search by default, at least 15 epochs
+
+
+class SearchBatch(NamedTuple):
+    images: Batch
+    held_out: bool
+
+
+def setting(problem: Problem, name: str) -> Any:
+    return problem.settings.get(name, DEFAULTS[name])
+
+
+def search_recipe(problem: Problem) -> Recipe:
+    """The base recipe for the supernet, with as many epochs as the search has."""
+    images = len(problem.data.train)
+    epochs = problem.epochs or max(15, math.ceil(PASSES / images))
+    return get_recipe("base").fitted(images, epochs, problem.batch_size)
+
+
+def start(problem: Problem) -> State:
+    supernet = build(problem.space, problem.seed)
+    prepare(supernet, search_recipe(problem)).to(problem.device).train()
+    return {"model": supernet, "optimiser": {}, "gates": {}, "multiplier": 0.0, "decisions": 0}
+
+
+def plan(problem: Problem, state: State) -> Plan:
+    recipe = search_recipe(problem)
+    weight_steps = batch_count(len(problem.data.train), recipe.batch_size)
+    every = setting(problem, "every")
+    steps = math.ceil(weight_steps * every / (every - 1))  # an epoch has room for its decision steps
+    warm_up = warm_up_steps(problem, recipe, steps)
+    augment = recipe.augment(problem.data)
+    held = min(recipe.batch_size, len(problem.data.val))
+
+    def held_out(number: int) -> Batch:
+        per_epoch = batch_count(len(problem.data.val), held)
+        stream = batches(
+            problem.data.val, problem.data.preprocess, batch_size=held, seed=problem.seed + 1, epoch=number // per_epoch,
+            start=number % per_epoch, device=problem.device,
+        )  # fmt: skip
+        return next(iter(stream))
+
+    def epoch_batches(epoch: int, first: int) -> Iterable[SearchBatch]:
+        kinds = [is_decision(problem, s, warm_up) for s in range(epoch * steps, (epoch + 1) * steps)]
+        decided = sum(is_decision(problem, s, warm_up) for s in range(warm_up, epoch * steps + first))
+        done = first - sum(kinds[:first])
+        passed = 0  # epochs of training images used up within this one
+        stream = iter(())
+        for i in range(first, steps):
+            if kinds[i]:
+                yield SearchBatch(held_out(decided), True)
+                decided += 1
+                continue
+            batch = next(stream, None)
+            if batch is None:  # a warm-up epoch goes a little beyond one pass over the images: reshuffled
+                passed, offset = divmod(done, weight_steps)
+                stream = iter(
+                    batches(
+                        problem.data.train, problem.data.preprocess, batch_size=recipe.batch_size, seed=problem.seed,
+                        epoch=epoch * 2 + passed, augment=augment, start=offset, workers=problem.workers,
+                        device=problem.device,
+                    )
+                )  # fmt: skip
+                batch = next(stream)
+            done += 1
+            yield SearchBatch(batch, False)
+
+    def log(state: State) -> dict[str, Any]:
+        net: Supernet = state["model"]
+        p = torch.sigmoid(net.indicators())
+        return {
+            "expected_cost": float(net.expected_cost(problem.costs, p)), "multiplier": state["multiplier"],
+            "gates": {g.name: round(v, 5) for g, v in zip(net.gates, p.tolist(), strict=True)},
+        }  # fmt: skip
+
+    return Plan(recipe.epochs, steps, epoch_batches, log, max(1, steps // 2))
+
+
+def warm_up_steps(problem: Problem, recipe: Recipe, steps_per_epoch: int) -> int:
+    return round(setting(problem, "warm_up") * recipe.epochs * steps_per_epoch)
+
+
+@lru_cache(maxsize=512)
+def _decision_in_block(seed: int, block: int, every: int) -> int:
+    return int(generator(seed, "decision", block).integers(every))
+
+
+def is_decision(problem: Problem, step: int, warm_up: int) -> bool:
+    """A seeded one in every `every` steps after the warm-up."""
+    every = setting(problem, "every")
+    block, offset = divmod(step - warm_up, every)
+    return step >= warm_up and _decision_in_block(problem.seed, block, every) == offset
+
+
+@lru_cache(maxsize=4096)
+def _deck(layer: Layer, number: int, seed: int, cycle: int) -> tuple[int, ...]:
+    """A shuffled round of a layer's options; the identity is repeated until it has a fifth of the round."""
+    options = list(range(len(layer.options)))
+    if layer.skippable:
+        built = len(options) - 1
+        options += [built] * (math.ceil(built / 4) - 1)
+    return tuple(int(i) for i in generator(seed, f"deck {number}", cycle).permutation(options))
+
+
+def warm_up_settings(net: Supernet, seed: int, step: int) -> list[Setting]:
+    settings = []
+    for number, layer in enumerate(net.space.searchable):
+        length = len(_deck(layer, number, seed, 0))
+        cycle, offset = divmod(step, length)
+        settings.append(Setting.of(layer, layer.options[_deck(layer, number, seed, cycle)[offset]]))
+    return settings
+
+
+def drawn_settings(net: Supernet, probability: Tensor, seed: int, step: int) -> list[Setting]:
+    rng = generator(seed, "settings", step)
+    return sample_settings(net.space, net.gates, probability.tolist(), rng)
+
+
+def step(problem: Problem, state: State, batch: SearchBatch) -> Mapping[str, float | Tensor]:
+    if batch.held_out:
+        return decision_step(problem, state, batch.images)
+    return weight_step(problem, state, batch.images)
+
+
+def weight_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, float | Tensor]:
+    """Train one child: only the weights it uses change."""
+    net: Supernet = state["model"]
+    recipe, steps = search_recipe(problem), state["steps_per_epoch"]
+    if state["step"] < warm_up_steps(problem, recipe, steps):
+        settings = warm_up_settings(net, problem.seed, state["step"])
+    else:
+        if "probability" not in state:
+            state["probability"] = torch.sigmoid(net.indicators()).cpu()
+        settings = drawn_settings(net, state["probability"], problem.seed, state["step"])
+    views = Views()
+    with autocast(problem.device):
+        logits = net(batch.x, settings, views)
+        loss = cross_entropy(logits, batch.y)
+    loss.backward()
+    lr = learning_rate(recipe, state["step"], steps)
+    sgd(views.taken, state["optimiser"], lr, momentum=recipe.momentum, decay=recipe.weight_decay)
+    clear(views)
+    return {"loss": loss.detach(), "accuracy": accuracy(logits.detach(), batch.y)}
+
+
+def decision_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, float | Tensor]:
+    """Move the gates on a held-out batch; weights and running statistics stay."""
+    net: Supernet = state["model"]
+    x = net.indicators().cpu().requires_grad_()
+    probability = torch.sigmoid(x)
+    settings = drawn_settings(net, probability, problem.seed, state["step"])
+    probes, views = Probes(chosen_probes(net, problem, state["step"])), Views()
+    with frozen_statistics(net), autocast(problem.device):
+        loss = cross_entropy(net(batch.x, settings, views, probes), batch.y)
+        loss.backward()
+    quality = net.gate_gradients(settings, views, probes).float()
+    clear(views)
+    cost = net.expected_cost(problem.costs, probability) / problem.budget.target
+    (slope,) = torch.autograd.grad(cost, probability)
+    with torch.no_grad():
+        gradient = (quality + state["multiplier"] * slope) * (probability * (1 - probability))
+        thresholds = net.thresholds.cpu()
+        adam(thresholds, -gradient, state["gates"], setting(problem, "gate_lr"))
+        r = net.ratios().cpu()
+        net.thresholds.copy_(torch.minimum(torch.maximum(thresholds, r - LIMIT), r + LIMIT))
+    excess = float(cost.detach()) - 1
+    state["multiplier"] = max(0.0, state["multiplier"] + setting(problem, "dual_rate") * excess)
+    state["decisions"] += 1
+    state["probability"] = torch.sigmoid(net.indicators()).cpu()
+    return {"held_out_loss": loss.detach()}
+
+
+def chosen_probes(net: Supernet, problem: Problem, step: int) -> dict[int, float]:
+    """The gates that may be probed in this step, with 1 / probability."""
+    share = float(setting(problem, "probe"))
+    if share >= 1:
+        return dict.fromkeys(range(len(net.gates)), 1.0)
+    drawn = generator(problem.seed, "probes", step).random(len(net.gates))
+    return {i: 1 / share for i in range(len(net.gates)) if drawn[i] < share}
+
+
+def clear(views: Views) -> None:
+    for view in views.taken:
+        view.leaf.grad = None
+
+
+def result(problem: Problem, state: State) -> Found:
+    return select(problem, state["model"], setting(problem, "select"), setting(problem, "candidates"))
+
+
+METHOD = Method(start, plan, step, result)
+
+
+def gate_history(values: Iterable[Mapping[str, Any]]) -> np.ndarray:
+    """[rows, gates] of logged gate probabilities."""
+    return np.array([list(row["gates"].values()) for row in values if "gates" in row])

@@ -1,0 +1,241 @@
+"""The page: complete, safe, bounded, and honest in its sentences."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.report import synthetic
+
+from singlepath.errors import UserError
+from singlepath.report import RunData, load, render, write_report
+
+EVIL = "</script><img src=x onerror=alert(1)>"
+LIMIT = 300_000
+
+
+def embedded(page: str) -> Any:
+    """The result inside the page."""
+    found = re.search(r'<script type="application/json" id="result">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def words(page: str) -> str:
+    """The page's text."""
+    body = re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).replace("\u00a0", " ").split())
+
+
+def answer(**options: Any) -> str:
+    page = render([RunData("run", synthetic.result(**options))])
+    found = re.search(r'<p class="answer">(.*?)</p>', page)
+    assert found
+    return html.unescape(found[1]).replace("\u00a0", " ")
+
+
+def test_report_is_written_and_small(tmp_path: Path) -> None:
+    for run in (synthetic.complete(tmp_path / "small"), synthetic.mobile(tmp_path / "mobile")):
+        before = sorted(p.name for p in run.iterdir())
+        path = write_report(run)
+        assert path == run / "report.html"
+        assert path.stat().st_size < LIMIT / 2
+        assert sorted(p.name for p in run.iterdir()) == sorted([*before, "report.html"])
+        page = path.read_text("utf-8")
+        assert not re.search(r"https?://", page.replace("http://www.w3.org/", ""))
+        assert "@import" not in page and "url(" not in page
+
+
+def test_embedded_result_is_the_file(tmp_path: Path) -> None:
+    run = synthetic.complete(tmp_path / "run")
+    page = write_report(run).read_text("utf-8")
+    assert embedded(page) == json.loads((run / "result.json").read_text("utf-8"))
+
+
+def test_the_largest_run_stays_under_the_limit(tmp_path: Path) -> None:
+    classes = [f"class {i} " + "ð•<&\"'" * 12 for i in range(1000)]
+    value = synthetic.result(synthetic.MOBILE, side=112, classes=classes)
+    value["options"] = {f"option_{i}": "x" * 40 for i in range(200)}
+    value["data"]["skipped"] = [f"folder/image {i}.jpg" for i in range(5000)]
+    rows = synthetic.metrics(value["blocks"], value["cost"]["budget"], steps=2000)
+    run = synthetic.write(tmp_path / "run", value, [], synthetic.training(2000))
+    with (run / "metrics.jsonl").open("w") as file:
+        for i in range(100_000):
+            gates = rows[i // 50] if i % 50 == 0 else {k: v for k, v in rows[i // 50].items() if k != "gates"}
+            file.write(json.dumps({**gates, "step": i, "epoch": i // 1000}) + "\n")
+    page = write_report(run).read_text("utf-8")
+    assert len(page.encode()) < LIMIT
+    assert "accuracy.per_class" in embedded(page)["omitted"]
+    assert embedded(page)["cost"] == value["cost"]
+    for path in re.findall(r' d="([^"]+)"', page):
+        assert len(re.findall("[Ml]", path)) <= 301
+
+
+def test_a_comparison_of_many_stays_under_the_limit(tmp_path: Path) -> None:
+    runs = [synthetic.mobile(tmp_path / f"run-{i}") for i in range(12)]
+    page = write_report(*runs)
+    assert page == runs[0] / "report.html"
+    assert page.stat().st_size < LIMIT
+    assert len(embedded(page.read_text("utf-8"))) == 12
+
+
+def test_user_strings_are_escaped(tmp_path: Path) -> None:
+    value = synthetic.result(classes=[EVIL, 'a "quoted" & <b>', "käse\u2028\ud800\x00", "猫"])
+    value["data"]["name"] = value["asked"]["data"] = value["cost"]["underfilled_reason"] = EVIL
+    value["blocks"][3]["name"] = value["blocks"][3]["stage"] = value["blocks"][3]["kind"] = EVIL
+    value["options"] = {EVIL: EVIL}
+    value["versions"] = {EVIL: EVIL}
+    value["table"]["correction"] = {EVIL: EVIL}
+    value["export"] = {EVIL: {"file": EVIL}}
+    value["architecture"]["string"] = EVIL
+    value["accuracy"]["baselines"][0]["name"] = EVIL
+    value["cost"]["unit"] = EVIL
+    rows = synthetic.metrics(synthetic.blocks(synthetic.SMALL, 32, 1), 1.0, 60)
+    for row in rows:
+        row["gates"] = {f"{EVIL}.{EVIL}": 0.5}
+    run = synthetic.write(tmp_path / 'a "<b>', value, rows)
+    page = write_report(run).read_text("utf-8")
+    assert "<img" not in page and 'a "<b>' not in page
+    assert len(re.findall("</script>", page)) == 2
+    assert embedded(page)["accuracy"]["per_class"][0]["class"] == EVIL
+    comparison = write_report(run, run).read_text("utf-8")
+    assert "<img" not in comparison and len(re.findall("</script>", comparison)) == 2
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "asked",
+        "data",
+        "space",
+        "architecture",
+        "blocks",
+        "cost",
+        "accuracy",
+        "export",
+        "selection",
+        "table",
+        "options",
+        "versions",
+        "seconds",
+    ],
+)
+@pytest.mark.parametrize("instead", [None, {}, [], "odd", 3])
+def test_any_part_may_be_missing_or_odd(part: str, instead: Any) -> None:
+    value = synthetic.result()
+    value[part] = instead
+    assert "</html>" in render([RunData("run", value)])
+    del value[part]
+    page = render([RunData("run", value)])
+    assert "</html>" in page and ">None<" not in page and "nan" not in words(page).split()
+
+
+def test_every_single_field_may_be_missing() -> None:
+    def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+        return [place for key, below in items for place in [(*at, key), *places(below, (*at, key))]]
+
+    for place in places(synthetic.result()):
+        value = synthetic.result()
+        holder: Any = value
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = None
+        assert "</html>" in render([RunData("run", value)]), place
+
+
+def test_a_search_says_what_is_not_there(tmp_path: Path) -> None:
+    text = words(write_report(synthetic.mobile(tmp_path / "run")).read_text("utf-8"))
+    assert "It is not trained yet, so its accuracy is not known." in text
+    assert "not measured: pixel1 is a table, not a device at hand" in text
+    assert "Nothing is exported yet." in text
+    assert "3.125e+13" in text
+
+
+def test_torn_and_empty_folders(tmp_path: Path) -> None:
+    run = synthetic.write(tmp_path / "run", None, [])
+    (run / "metrics.jsonl").write_bytes(b'{"phase": "warm-up", "step": 0, "loss": 2.3}\n{"phase": "warm-up", "st')
+    assert "the run has not ended" in words(write_report(run).read_text("utf-8"))
+    (run / "result.json").write_text('{"kind": "des')
+    assert "result.json cannot be read" in words(write_report(run).read_text("utf-8"))
+    (run / "result.json").write_text(
+        json.dumps({"cost": {"predicted": float("nan")}, "accuracy": {"test": float("inf")}})
+    )
+    assert embedded(write_report(run).read_text("utf-8"))["cost"]["predicted"] is None
+    for folder in (tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError, match="is not a run folder"):
+            write_report(folder)
+
+
+def test_a_failed_page_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = synthetic.complete(tmp_path / "run")
+    old = write_report(run).read_text("utf-8")
+
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_report(run)
+    assert (run / "report.html").read_text("utf-8") == old
+    assert not list(run.glob(".report-*"))
+
+
+def test_the_answer_is_plain() -> None:
+    assert answer() == (
+        "A network of 0.696 ms (budget 0.720 ms, measured 0.708 ms) with 98.0 % test accuracy: "
+        "+1.2 % over random networks of the same budget."
+    )
+    assert "not different from random networks of the same budget (+0.2 %, within their spread)" in answer(gain=0.002)
+    assert "not different from random networks of the same budget (−0.3 %, within their spread)" in answer(gain=-0.003)
+    assert "worse than random networks of the same budget (−2.1 %)" in answer(gain=-0.02)
+    value = synthetic.result()
+    value["cost"]["predicted"] = value["cost"]["budget"] * 1.1
+    assert "which is over the budget" in words(render([RunData("run", value)]))
+
+
+def test_other_costs_have_their_units() -> None:
+    value = synthetic.result()
+    value["cost"] |= {
+        "kind": "macs",
+        "unit": "MACs",
+        "budget": 4e7,
+        "predicted": 38_912_000,
+        "measured": None,
+        "rest": 2e6,
+    }
+    for block in value["blocks"]:
+        block["cost"] = None if block["token"] == "skip" else 3e6
+    text = words(render([RunData("run", value)]))
+    assert "A network of 38.91 M MACs (budget 40.00 M MACs)" in text
+
+
+def test_train_metrics_come_from_either_place(tmp_path: Path) -> None:
+    own = load(synthetic.write(tmp_path / "own", synthetic.result(), synthetic.training()))
+    apart = load(synthetic.write(tmp_path / "apart", synthetic.result(), [], synthetic.training()))
+    assert own.train.series["loss"] == apart.train.series["loss"] and len(own.train.series["loss"].x) == 300
+    assert not own.search.series
+
+
+def test_steps_that_start_again_become_rows(tmp_path: Path) -> None:
+    rows = [{"phase": "search", "epoch": e, "step": s, "loss": 1.0} for e in range(3) for s in range(4)]
+    assert load(synthetic.write(tmp_path / "run", None, rows)).search.series["loss"].x == [float(i) for i in range(12)]
+
+
+def test_headings_tables_and_figures_are_named(tmp_path: Path) -> None:
+    page = write_report(synthetic.complete(tmp_path / "run")).read_text("utf-8")
+    assert '<html lang="en">' in page
+    levels = [int(n) for n in re.findall(r"<h(\d)", page)]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in pairwise(levels))
+    assert page.count("<table") == page.count("<caption>")
+    assert not re.findall(r"<th(?![^>]*scope=)[ >]", page)
+    for svg in re.findall(r"<svg[^>]*>", page):
+        assert 'aria-hidden="true"' in svg or ("role=" in svg and "aria-label=" in svg), svg
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
