@@ -1,7 +1,7 @@
 """What every benchmark shares: options, checks, the table and the last line of JSON.
 
-A benchmark prints a table and, with --json, as its last line ``{"checks": [{"name", "value", "limit", "holds"}], "holds": ...}``;
-it exits with 0 only when every check holds.
+A benchmark prints a table and, with --json, as its last line ``{"checks": [{"name", "value", "limit", "holds"}],
+"holds": ...}``; it exits with 0 only when every check holds.
 """
 
 from __future__ import annotations

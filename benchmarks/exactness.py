@@ -1,8 +1,9 @@
 """Exactness: under hard gates the supernet is the extracted child network.
 
-For random architectures of three spaces, BN scales and shifts away from 1 and 0: the greatest |logit of the gated supernet - logit
-of the extracted child| over the greatest |logit|, in train and eval mode, fresh, after BN recalibration and after sampled training
-steps, for the sliced and the masked engine, in fp32 (the promise) and fp64. The paper mode's figures stand beside them.
+For random architectures of three spaces, BN scales and shifts away from 1 and 0: the greatest |logit of the gated
+supernet - logit of the extracted child| over the greatest |logit|, in train and eval mode, fresh, after BN
+recalibration and after sampled training steps, for the sliced and the masked engine, in fp32 (the promise) and fp64.
+The paper mode's figures stand beside them.
 
     python benchmarks/exactness.py --json
 """
@@ -17,9 +18,9 @@ from itertools import product
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import at_most, finish, one_thread, parser, table
 from torch import Tensor, nn
 
+from common import at_most, finish, one_thread, parser, table
 from singlepath.architecture import Architecture
 from singlepath.spaces import Space, make
 from singlepath.supernet import Setting, Supernet, build, frozen_statistics, recalibrate

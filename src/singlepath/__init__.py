@@ -30,6 +30,6 @@ from singlepath.supernet import build as build_supernet
 
 __version__ = metadata.version("singlepath")
 __all__ = [
-    "Architecture", "LatencyTable", "SinglepathError", "UserError", "build_supernet", "check", "design", "evaluate", "export",
-    "latency", "make_space", "measure", "predict", "report", "search", "train",
+    "Architecture", "LatencyTable", "SinglepathError", "UserError", "build_supernet", "check", "design", "evaluate",
+    "export", "latency", "make_space", "measure", "predict", "report", "search", "train",
 ]  # fmt: skip

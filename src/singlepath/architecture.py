@@ -1,7 +1,7 @@
 """Architectures and network descriptions: frozen values, with a JSON form and a timm-style string.
 
-An `Architecture` is one choice for every searchable layer of a space. A `NetworkSpec` is what a space makes of it: every block
-with its channels, kernel and stride, enough to build the network without the space. Neither imports torch.
+An `Architecture` is one choice for every searchable layer of a space. A `NetworkSpec` is what a space makes of it:
+every block with its channels, kernel and stride, enough to build the network without the space. Neither imports torch.
 """
 
 from __future__ import annotations
@@ -174,8 +174,8 @@ def format_blocks(stages: Iterable[Iterable[str]]) -> str:
 def _repeats(tokens: list[str]) -> list[str]:
     """Merge equal neighbours into one string with a repeat count, as timm writes them.
 
-    A first block that differs from its repeats only in its stride counts as one of them: timm's builder applies the stride
-    to the first repeat alone.
+    A first block that differs from its repeats only in its stride counts as one of them: timm's builder applies the
+    stride to the first repeat alone.
     """
     merged: list[tuple[str, int]] = []
     for token in tokens:
@@ -194,10 +194,10 @@ _FIELD = re.compile(r"(se|[rksec])(\d+(?:\.\d+)?)$")
 
 
 def parse_blocks(text: str) -> list[list[dict[str, Any]]]:
-    """Read `format_blocks`' line (or timm strings apart by spaces, commas or ``|``): stages of blocks, repeats written out.
+    """Read `format_blocks`' line (or timm strings apart by spaces, commas or ``|``): stages of single blocks.
 
-    A stage ends at ``|`` or where the output channels change. Every block is a dict with ``kind``, ``kernel``, ``stride``,
-    ``expansion``, ``channels``, ``se``, ``activation`` and ``token``; a skipped layer has ``kind`` "skip".
+    A stage ends at ``|`` or where the output channels change. Every block is a dict with ``kind``, ``kernel``,
+    ``stride``, ``expansion``, ``channels``, ``se``, ``activation`` and ``token``; a skipped layer has ``kind`` "skip".
 
     Raises:
         UserError: a token that is not a block string.
@@ -233,7 +233,8 @@ def _parse_block(token: str) -> list[dict[str, Any]]:
             kind = ""
     if kind not in ("ir", "ds", "id", SKIP) or not 1 <= block["repeats"] <= 64:
         raise user_error(
-            f"{token!r} is not a block string", "allowed: kind_rN_kN_sN_eN_cN[_seX][_noskip] with kind ir, ds, id or skip",
+            f"{token!r} is not a block string",
+            "allowed: kind_rN_kN_sN_eN_cN[_seX][_noskip] with kind ir, ds, id or skip",
             "type for example ir_r3_k5_s2_e6_c40",
         )  # fmt: skip
     repeats = block.pop("repeats")

@@ -42,13 +42,13 @@ class Conv2d(nn.Conv2d):
         super().__init__(cin, cout, kernel, stride, kernel // 2 if symmetric else 0, groups=groups, bias=False)
         self.symmetric = symmetric
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.symmetric:
-            (top, bottom), (left, right) = (
-                same_padding(n, k, s) for n, k, s in zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
-            )
-            x = F.pad(x, (left, right, top, bottom))
-        return super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:
+        if self.symmetric:
+            return super().forward(input)
+        (top, bottom), (left, right) = (
+            same_padding(int(n), k, s) for n, k, s in zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
+        )
+        return super().forward(F.pad(input, (left, right, top, bottom)))
 
 
 class SqueezeExcite(nn.Module):
@@ -82,7 +82,8 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """MBConv: 1x1 expansion, depthwise convolution, optional squeeze-and-excitation, linear 1x1 projection; BN after each.
+    """MBConv: 1x1 expansion, depthwise convolution, optional squeeze-and-excitation, linear 1x1 projection; BN after
+    each.
 
     The expansion exists even at e = 1, as in timm.
     """
@@ -106,7 +107,8 @@ class InvertedResidual(nn.Module):
 
 
 class ReductionIdentity(nn.Module):
-    """An identity that must change the shape: 1x1 convolution of the block's stride, BN, no activation (NAS-Bench-Macro)."""
+    """An identity that must change the shape: 1x1 convolution of the block's stride, BN, no activation
+    (NAS-Bench-Macro)."""
 
     def __init__(self, spec: BlockSpec, bn_eps: float):
         super().__init__()
@@ -157,8 +159,8 @@ def build(spec: NetworkSpec, seed: int | None = None) -> Network:
 def initialise(module: nn.Module, generator: torch.Generator | None = None) -> None:
     """The initialisation of Single-Path NAS' release.
 
-    Convolutions N(0, sqrt(2 / fan_out)), fan_out = k * k * out / groups, so sqrt(2 / 25) for a 5x5 depthwise kernel at any
-    width; classifier U(+-1 / sqrt(classes)); BN scale 1, shift 0; biases 0.
+    Convolutions N(0, sqrt(2 / fan_out)), fan_out = k * k * out / groups, so sqrt(2 / 25) for a 5x5 depthwise kernel at
+    any width; classifier U(+-1 / sqrt(classes)); BN scale 1, shift 0; biases 0.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
@@ -177,8 +179,8 @@ def initialise(module: nn.Module, generator: torch.Generator | None = None) -> N
 def channels_last(weight: Tensor) -> Tensor:
     """A 4-d tensor in channels_last memory, one-channel depthwise kernels included.
 
-    [C, 1, k, k] counts as contiguous in both formats, so `contiguous` leaves it alone and convolutions of 1x1 maps then take
-    the slow NCHW path; laying it out through [C, k, k, 1] gives the strides that say channels_last.
+    [C, 1, k, k] counts as contiguous in both formats, so `contiguous` leaves it alone and convolutions of 1x1 maps then
+    take the slow NCHW path; laying it out through [C, k, k, 1] gives the strides that say channels_last.
     """
     c, one, h, w = weight.shape
     if one == 1:

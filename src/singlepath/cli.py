@@ -1,7 +1,8 @@
 """The command line: one command a function of `pipeline.commands`, flags from its signature, no logic of its own.
 
-Every command also takes ``--json`` (the last line of standard output is one JSON object) and ``--config`` (a YAML file of options,
-such as a run's config.yaml). Exit status: 0, 2 for a user's mistake (one line), 1 for ours, 130 after Ctrl-C.
+Every command also takes ``--json`` (the last line of standard output is one JSON object) and ``--config`` (a YAML file
+of options, such as a run's config.yaml). Exit status: 0, 2 for a user's mistake (one line), 1 for ours, 130 after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def read_options(path: Path, known: dict[str, Any]) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(file.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise user_error(f"{file} is not YAML ({str(error).splitlines()[0]})", "allowed: option: value", "mend it") from None
+        raise user_error(
+            f"{file} is not YAML ({str(error).splitlines()[0]})", "allowed: option: value", "mend it"
+        ) from None
     options = loaded.get("options", loaded) if isinstance(loaded, dict) else None
     if not isinstance(options, dict):
         raise user_error(f"{file} holds no options", "allowed: lines of option: value", "mend the file")
@@ -83,7 +86,9 @@ def merge(values: dict[str, Any], given: set[str], options: dict[str, Any]) -> N
     """Options of a file, where the user has not typed the flag."""
     for name, value in options.items():
         if name not in given:
-            values[name] = Path(value) if isinstance(value, str) and name in ("out", "resume", "run", "model") else value
+            values[name] = (
+                Path(value) if isinstance(value, str) and name in ("out", "resume", "run", "model") else value
+            )
 
 
 def show(result: dict[str, Any], as_json: bool) -> None:
@@ -94,7 +99,9 @@ def show(result: dict[str, Any], as_json: bool) -> None:
         if not isinstance(value, dict | list):
             print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
         elif isinstance(value, dict) and all(not isinstance(v, dict | list) for v in value.values()):
-            print(f"{key}: " + ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items()))
+            print(
+                f"{key}: " + ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+            )
 
 
 def finite(value: Any) -> Any:
@@ -159,4 +166,3 @@ def nearest(message: str, arguments: list[str]) -> str:
         flags = [f"--{p.replace('_', '-')}" for p in [*parameters, "json", "config"]]
         return str(unknown(f"option of {name}", flag, flags, f"singlepath {name}"))
     return f"{text}; see what is allowed: singlepath {name} --help".replace("  ", " ")
-

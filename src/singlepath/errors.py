@@ -1,6 +1,7 @@
 """One exception family, and the helpers that word it.
 
-A user's mistake is one line: what was given, what is allowed, what to type. The command line turns it into exit status 2.
+A user's mistake is one line: what was given, what is allowed, what to type. The command line turns it into exit status
+2.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def unknown(kind: str, name: object, known: Iterable[str], flag: str | None = No
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
-    fix = f"type {flag} {near[0]}" if flag and near else (f"did you mean {near[0]!r}?" if near else "none is registered")
+    fix = (
+        f"type {flag} {near[0]}" if flag and near else (f"did you mean {near[0]!r}?" if near else "none is registered")
+    )
     return user_error(f"unknown {kind} {str(name)!r}", f"known: {', '.join(names)}", fix)
 
 

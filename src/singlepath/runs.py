@@ -6,7 +6,8 @@
     checkpoints/     the last two, each with the byte length of metrics.jsonl at that moment
     result.json ...  what came out
 
-Files are written to a temporary name, flushed and renamed: a file that exists is whole. The folder is locked while in use.
+Files are written to a temporary name, flushed and renamed: a file that exists is whole. The folder is locked while in
+use.
 """
 
 from __future__ import annotations
@@ -57,16 +58,22 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise user_error(f"{path} does not exist", "a run folder holds it once its step has finished", "check --run") from None
+        raise user_error(
+            f"{path} does not exist", "a run folder holds it once its step has finished", "check --run"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise user_error(f"{path} is not JSON ({error})", "allowed: the file as it was written", "run it again") from None
+        raise user_error(
+            f"{path} is not JSON ({error})", "allowed: the file as it was written", "run it again"
+        ) from None
 
 
 def cpu_name() -> str:
     """The processor's model name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+        )
     except OSError:
         return platform.processor() or platform.machine()
 
@@ -119,17 +126,22 @@ class Run:
         """Create a run folder, or go on with one.
 
         Raises:
-            UserError: the folder exists (and `resume` is off), is locked by another process, or was made with other options.
+            UserError: the folder exists (and `resume` is off), is locked by another process, or was made with other
+            options.
         """
         path = Path(path)
         if path.exists() and not path.is_dir():
-            raise user_error(f"{path} is a file", "allowed: a folder that does not exist yet", f"type {flag} another/folder")
+            raise user_error(
+                f"{path} is a file", "allowed: a folder that does not exist yet", f"type {flag} another/folder"
+            )
         known = (path / "config.yaml").is_file()
         if path.is_dir() and any(path.iterdir()) and not resume:
             again = "type --resume to go on with it, or another folder" if known else f"type {flag} another/folder"
             raise user_error(f"the output folder {path} exists and is not empty", "allowed: a new folder", again)
         if resume and not known:
-            raise user_error(f"{path} holds no run to resume", "allowed: a folder with config.yaml", "leave --resume out")
+            raise user_error(
+                f"{path} holds no run to resume", "allowed: a folder with config.yaml", "leave --resume out"
+            )
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, cls._acquire(path), note)
         try:
@@ -160,7 +172,9 @@ class Run:
 
     def _configure(self, options: dict[str, Any], known: bool, allow_changed: bool) -> None:
         if not known:
-            write_atomic(self.path / "config.yaml", yaml.safe_dump({"options": options, **environment()}, sort_keys=False))
+            write_atomic(
+                self.path / "config.yaml", yaml.safe_dump({"options": options, **environment()}, sort_keys=False)
+            )
             return
         before = self.config["options"]
         for key in dict.fromkeys([*before, *options]):
@@ -168,7 +182,10 @@ class Run:
                 continue
             if key in FIXED_ENVIRONMENT:
                 if allow_changed:
-                    self.note(f"{key} changes from {before.get(key)} to {options.get(key)}: results will differ in the last digits")
+                    self.note(
+                        f"{key} changes from {before.get(key)} to {options.get(key)}: "
+                        "results will differ in the last digits"
+                    )
                     continue
                 raise user_error(
                     f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
@@ -176,7 +193,8 @@ class Run:
                 )  # fmt: skip
             raise user_error(
                 f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
-                "a resumed run keeps its options", f"type --{key.replace('_', '-')} {before.get(key)} or another folder",
+                "a resumed run keeps its options",
+                f"type --{key.replace('_', '-')} {before.get(key)} or another folder",
             )  # fmt: skip
 
     @property

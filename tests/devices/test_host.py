@@ -95,7 +95,7 @@ def test_devices_by_name(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(json.dumps({"a": 1}))
     for name, words in (
         ("pixle1", "--device pixel1"),
-        (str(tmp_path / "absent.json"), "absent.json"),
+        (str(tmp_path / "absent.json"), "no file"),
         (str(tmp_path / "bad.json"), "not a latency table"),
     ):
         with pytest.raises(UserError, match=words) as caught:

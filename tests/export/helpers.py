@@ -63,7 +63,7 @@ def spread_labels(network: blocks.Network) -> None:
     classifier.bias.data = (classifier.bias - logits.mean(0)) * scale
 
 
-def make_preprocess(spec: Any, extra: int = 4) -> Preprocess:
+def make_preprocess(spec: Any, extra: int = 5) -> Preprocess:
     """Unlike in every channel, and mean unlike std."""
     means, stds = (0.31, 0.47, 0.62)[: spec.in_channels], (0.24, 0.21, 0.29)[: spec.in_channels]
     return Preprocess(spec.input_size, spec.input_size + extra, means, stds, spec.in_channels)

@@ -150,7 +150,7 @@ def picture_files(folder: Path) -> list[Path]:
     image.convert("P").save(folder / "palette.png")
     image.convert("RGBA").save(folder / "alpha.png")
     image.resize((200, 30)).save(folder / "wide.png")
-    image.resize((36, 36)).save(folder / "exact.png")
+    image.resize((37, 37)).save(folder / "exact.png")
     Image.fromarray(grey).save(folder / "sixteen.png")
     return sorted(folder.iterdir())
 

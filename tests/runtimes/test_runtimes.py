@@ -55,7 +55,7 @@ def test_onnx_equals_eager_for_any_batch(padding: str, images: np.ndarray, tmp_p
 
 def test_every_runtime_equals_eager(network: Network, images: np.ndarray, tmp_path: Path) -> None:
     for name, runtime in RUNTIMES.items():
-        source: Path | Network = network
+        source: Path | Network = network.train()  # the runtimes see to evaluation mode themselves
         if not runtime.in_memory:
             source = tmp_path / f"m{runtime.suffix}"
             runtime.convert(network, torch.zeros(1, 3, 32, 32), source, {})
@@ -96,6 +96,13 @@ def test_a_torch_program_is_written_with_a_free_batch(network: Network, tmp_path
     with torch.no_grad():
         assert np.abs(module(torch.from_numpy(images)).numpy() - eager(network, images)).max() <= 1e-4
     assert extra["note"] in ("here", b"here")
+
+
+def test_an_open_file_is_replaced_never_overwritten(network: Network, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"old")
+    (tmp_path / "link.onnx").hardlink_to(tmp_path / "m.onnx")
+    onnxruntime_.convert(network, torch.zeros(1, 3, 32, 32), tmp_path / "m.onnx", {})
+    assert (tmp_path / "link.onnx").read_bytes() == b"old" != (tmp_path / "m.onnx").read_bytes()
 
 
 def test_torch_threads_are_given_back(network: Network, images: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from singlepath.supernet import Setting, Supernet, build, sample_settings
 TEXTS = (
     "mobile(width=0.25, input_size=32, classes=5)",
     "mobile-small(width=0.5, input_size=16, classes=5)",
-    "mobile-small(width=0.5, input_size=16, classes=5, kernels=(3, 5, 7), se=(0.0, 0.25, 0.5), activation='hard_swish')",
+    "mobile-small(width=0.5, input_size=16, classes=5, kernels=(3, 5, 7), se=(0, 0.25, 0.5), activation='hard_swish')",
     "mobile-small(width=0.5, input_size=16, classes=5, expansions=(1, 2.5, 4), se=(0.25, 0.5), padding='same')",
     "mobile-small(width=0.5, input_size=17, in_channels=1, se=(0.0, 0.5), skip=False, padding='same')",
     "macro(width=0.25, input_size=16)",

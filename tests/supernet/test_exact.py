@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from singlepath.spaces import make
 from singlepath.supernet import Probes, Setting, Supernet, Views, build, frozen_statistics, recalibrate
 from singlepath.supernet.gates import chain_slices
-from tests.supernet.helpers import TEXTS, images, random_settings, relative, supernet
+
+from .helpers import TEXTS, images, random_settings, relative, supernet
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -76,7 +77,7 @@ def test_sliced_gradients_are_the_masked_ones(text: str, seed: int) -> None:
     assert float((gates - expected).abs().max()) <= 1e-10 * max(1.0, float(expected.abs().max()))
     for name, parameter in net.named_parameters():
         full = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        assert float((sliced[name] - full).abs().max()) <= 1e-10, name
+        assert float((sliced[name] - full).abs().max()) <= 1e-10 * max(1.0, float(full.abs().max())), name
 
 
 def weight_gradients(net: Supernet, views: Views) -> dict[str, Tensor]:
@@ -109,7 +110,7 @@ def test_views_leave_the_parameters_alone() -> None:
 
 @pytest.mark.parametrize("text", [TEXTS[2], TEXTS[5]])
 def test_sampled_probes_weighted_by_one_over_p_are_unbiased(text: str) -> None:
-    """Every gate is in exactly one of two halves, each with probability 1/2: the mean of the two is the full gradient."""
+    """Every gate is in one of two halves, each drawn with probability 1/2: their mean is the full gradient."""
     net = supernet(make(text)).train()
     settings, x = random_settings(net, 3), images(net.space)
     half = set(np.random.default_rng(0).choice(len(net.gates), len(net.gates) // 2, replace=False).tolist())

@@ -12,7 +12,8 @@ from singlepath.costs import count_costs
 from singlepath.spaces import make
 from singlepath.supernet import build, sample_settings
 from singlepath.supernet.gates import LIMIT
-from tests.supernet.helpers import TEXTS
+
+from .helpers import TEXTS
 
 
 @pytest.mark.parametrize("text", TEXTS)

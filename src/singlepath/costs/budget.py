@@ -23,7 +23,7 @@ EXAMPLES = "80ms, 300MMACs, 4Mparams or 60%"
 
 @dataclass(frozen=True)
 class Limit:
-    """A budget as written: `kind` is "latency", "macs", "parameters", or "" for a share of the largest network's latency."""
+    """A budget as written; `kind` is "latency", "macs", "parameters", or "" for a share of the largest latency."""
 
     text: str
     kind: str
@@ -36,8 +36,8 @@ class Budget:
 
     Attributes:
         limit: the limit, in `costs.unit`.
-        target: what the search aims at, limit / (1 + the table's 95 % error), so that the measured figure stays under it too;
-            not below the smallest network.
+        target: what the search aims at, limit / (1 + the table's 95 % error), so that the measured figure stays under
+            it too; not below the smallest network.
     """
 
     text: str
@@ -62,10 +62,14 @@ def parse_budget(text: str) -> Limit:
     unit = match[2].replace("µ", "u") if match else ""
     if "flop" in unit:
         raise user_error(
-            f"budget {text!r}", "papers count FLOPs in two ways, so only multiply-accumulates are taken", "type 300MMACs"
+            f"budget {text!r}",
+            "papers count FLOPs in two ways, so only multiply-accumulates are taken",
+            "type 300MMACs",
         )
     if not match or unit not in UNITS or match[1].count(".") > 1:
-        raise user_error(f"budget {text!r}", "allowed: a number with ms, MMACs, Mparams or %", f"type for example {EXAMPLES}")
+        raise user_error(
+            f"budget {text!r}", "allowed: a number with ms, MMACs, Mparams or %", f"type for example {EXAMPLES}"
+        )
     kind, factor = UNITS[unit]
     value = float(match[1]) * factor
     if not value > 0 or (unit == "%" and value > 1):

@@ -1,7 +1,7 @@
 """What a network costs by counting: MACs, parameters, activation memory.
 
-MACs are half of `torch.utils.flop_counter`'s figure on the meta device: convolutions and linear layers, no BN, activation or
-pooling (spnasnet_100 at 224 px: 333.5 M). Nothing is computed and no memory is taken.
+MACs are half of `torch.utils.flop_counter`'s figure on the meta device: convolutions and linear layers, no BN,
+activation or pooling (spnasnet_100 at 224 px: 333.5 M). Nothing is computed and no memory is taken.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ def parameters(spec: NetworkSpec) -> int:
 
 
 def activation_bytes(spec: NetworkSpec, bytes_each: int = 4) -> int:
-    """Peak activation memory of one image at inference, bytes: the largest sum of tensors alive at once, block by block.
+    """Peak activation memory of one image at inference, bytes: the largest sum of tensors alive at once.
 
-    Inside an inverted residual the input (when it is added back), the expanded tensor and the depthwise output are alive.
+    Inside an inverted residual the input (when it is added back), the expanded tensor and the depthwise output are
+    alive.
     """
     side = -(-spec.input_size // spec.stem_stride)
     peak = spec.in_channels * spec.input_size**2 + spec.stem_channels * side**2
@@ -69,7 +70,7 @@ def activation_bytes(spec: NetworkSpec, bytes_each: int = 4) -> int:
 
 
 def count_costs(space: Space, kind: str) -> CostModel:
-    """The exact additive cost of every option of a space, by counting; `kind` is "macs" (in MMACs) or "parameters" (in M)."""
+    """The exact additive cost of every option of a space, by counting; `kind` is "macs" (MMACs) or "parameters" (M)."""
     which = {"macs": 0, "parameters": 1}[kind]
     layers = [[block_counts(layer.block(o))[which] / 1e6 for o in layer.options] for layer in space.searchable]
     smallest = space.architecture([0] * len(space.searchable))

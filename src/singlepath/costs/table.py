@@ -1,12 +1,11 @@
-"""Latency tables: milliseconds of every option of every layer of one space, on one device, with the error it was validated to.
+"""Latency tables: milliseconds of every option of every layer of one space on one device, and how far to trust them.
 
-The file is JSON (`FORMAT`). A network's latency is ``intercept + slope * (rest + sum of its options' ms)``; slope and intercept
-were fitted on whole networks (1 and 0 where none were timed), the validation error on others.
+The file is JSON (`FORMAT`). A network's latency is ``intercept + slope * (rest + sum of its options' ms)``; slope and
+intercept were fitted on whole networks (1 and 0 where none were timed), the validation error on others.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import resources
@@ -58,7 +57,8 @@ class LatencyTable(Strict):
     Attributes:
         layers: layer name ("stage.index") -> option token -> timing.
         rest_ms: everything that is not searched: stem, fixed blocks, head, classifier.
-        calibration: whole networks timed together with the blocks: timm-style string, choices and ms; used to find a common drift later.
+        calibration: whole networks timed together with the blocks: timm-style string, choices and ms; used to find a
+            common drift later.
     """
 
     format: str = FORMAT
@@ -104,14 +104,18 @@ class LatencyTable(Strict):
         """Refuse a space this table does not describe."""
         fix = f"type --space '{self.space}' or measure a table: singlepath measure --space '{space.id}'"
         if space.input_size != self.input_size:
-            raise user_error(f"the table is for {self.input_size} px inputs", f"the space has {space.input_size} px", fix)
+            raise user_error(
+                f"the table is for {self.input_size} px inputs", f"the space has {space.input_size} px", fix
+            )
         own, other = make(self.space), space
         if structure(own) != structure(other):
             raise user_error(f"the table was made for space {self.space}", f"this run searches {space.id}", fix)
         for layer in space.searchable:
             missing = [t for t in layer.tokens if t not in self.layers.get(layer.name, {}) and t != "skip"]
             if missing:
-                raise user_error(f"the table has no {missing[0]} for layer {layer.name}", f"space {space.id} allows it", fix)
+                raise user_error(
+                    f"the table has no {missing[0]} for layer {layer.name}", f"space {space.id} allows it", fix
+                )
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1)
@@ -142,7 +146,9 @@ class LatencyTable(Strict):
         if not path.is_file():
             raise unknown("latency table", path, shipped, "--table")
         if path.stat().st_size > LARGEST_FILE:
-            raise user_error(f"{path} has {path.stat().st_size} bytes", f"allowed: {LARGEST_FILE}", "give a latency table")
+            raise user_error(
+                f"{path} has {path.stat().st_size} bytes", f"allowed: {LARGEST_FILE}", "give a latency table"
+            )
         return cls.from_json(path.read_text(), str(path))
 
 

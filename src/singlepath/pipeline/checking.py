@@ -10,14 +10,14 @@ import torch
 
 from singlepath.architecture import Architecture
 from singlepath.errors import UserError
-from singlepath.pipeline.setup import load_data, set_threads
+from singlepath.pipeline.setup import best_device, load_data, set_threads
 from singlepath.runs import read_json
-from singlepath.search.single_path import PASSES
+from singlepath.search.base import PASSES
 from singlepath.spaces import SPACES, Space, make
 from singlepath.spaces.named import ALIASES, NAMED, resolve
 from singlepath.supernet import Views, build
 
-__all__ = ["check_data", "search_estimate", "space_named_in"]
+__all__ = ["check_data", "search_estimate", "seconds_per_image", "space_named_in"]
 
 BATCH = 16  # images of the timed passes
 
@@ -32,21 +32,24 @@ def check_data(source: str, space: Space, seed: int, limit: int | None) -> dict[
 
 
 def search_estimate(space: Space, source: str | None, seed: int, limit: int | None) -> dict[str, Any]:
-    """Image passes of a default search and the minutes they take here, from a few timed passes of a middle network."""
+    """Image passes of a default search, and the minutes they take here."""
     set_threads(None)
     images = len(load_data(source, space, seed=seed, limit=limit).train) if source else None
     passes = max(PASSES, 15 * (images or 0))
-    supernet = build(space, seed).train()
+    return {"images": images, "passes": passes, "minutes": round(seconds_per_image(space, seed) * passes / 60, 1)}
+
+
+def seconds_per_image(space: Space, seed: int) -> float:
+    """Seconds that one training pass of one image takes here, from a few timed passes of a middle network."""
+    supernet = build(space, seed).to(best_device()).train()
     settings = supernet.settings(space.architecture([len(layer.options) // 2 for layer in space.searchable]))
-    x = torch.randn(BATCH, space.in_channels, space.input_size, space.input_size).contiguous(
-        memory_format=torch.channels_last
-    )
-    best = float("inf")
-    for _ in range(3):
+    x = torch.randn(BATCH, space.in_channels, space.input_size, space.input_size, device=best_device())
+    x, best = x.contiguous(memory_format=torch.channels_last), float("inf")
+    for _ in range(4):
         started = time.perf_counter()
         supernet(x, settings, Views()).sum().backward()
         best = min(best, time.perf_counter() - started)
-    return {"images": images, "passes": passes, "minutes": round(best / BATCH * passes / 60, 1)}
+    return best / BATCH
 
 
 def space_named_in(text: str) -> str:

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from singlepath import export as export_room
 from singlepath.costs import LatencyTable, activation_bytes, count_costs, macs, parameters, parse_budget
 from singlepath.costs.budget import resolve
 from singlepath.devices import device as find_device
 from singlepath.devices import measure as measure_space
 from singlepath.devices import measure_network, unmeasurable
 from singlepath.errors import unknown, user_error
+from singlepath.export import FORMATS, Loaded, load_weights, save_weights
+from singlepath.export import predict as predict_images
 from singlepath.pipeline import finishing
 from singlepath.pipeline import options as o
 from singlepath.pipeline.checking import check_data, search_estimate, space_named_in
@@ -24,7 +25,16 @@ from singlepath.pipeline.design import design_in
 from singlepath.pipeline.outcome import architecture_of, read_result, update_result
 from singlepath.pipeline.progress import note, timing_progress
 from singlepath.pipeline.searching import QUICK_LIMIT, search_in
-from singlepath.pipeline.setup import cost_models, counted, default_out, load_data, make_space, set_threads, table_for
+from singlepath.pipeline.setup import (
+    cost_models,
+    counted,
+    default_out,
+    load_data,
+    make_space,
+    seconds,
+    set_threads,
+    table_for,
+)
 from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_one
 from singlepath.report import write_report
 from singlepath.runs import Run, load_checkpoint, write_atomic
@@ -47,7 +57,9 @@ def design(
     data: o.DataSource = "digits", device: o.DeviceName = "host", budget: o.BudgetText = "60%",
     space: o.SpaceName = "mobile-small", out: o.Out = None, recipe: o.RecipeName = "base", mode: o.Mode = "single-path",
     select: Annotated[str | None, typer.Option(help="how the network is read off the supernet: score or gates")] = None,
-    epochs: o.Epochs = None, train_epochs: Annotated[int | None, typer.Option(help="epochs of the final trainings")] = None,
+    epochs: o.Epochs = None,
+    train_epochs: Annotated[int | None, typer.Option(help="epochs of the final trainings")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="90s, 30m or 2h: chooses the epochs, and says so")] = None,
     random: Annotated[int, typer.Option(help="random networks of the budget to train beside it")] = 3,
     batch_size: o.BatchSize = None, limit: o.Limit = None, runtime: o.RuntimeName = "onnxruntime",
     width: o.SpaceWidth = None, input_size: o.SpaceInput = None, kernels: o.SpaceKernels = None,
@@ -60,6 +72,8 @@ def design(
     Example: singlepath design --data my-photos --budget 60% --out runs/photos
     """
     values = dict(locals())
+    if time_limit is not None:
+        seconds(time_limit)
     with opened("design", out, resume, values) as run:
         return design_in(run, run.config["options"])
 
@@ -129,7 +143,7 @@ def inherited(run: Path, space: Any, architecture: Any, data: Any) -> Path:
     supernet = Supernet(space)
     supernet.load_state_dict(saved["supernet"])
     target = run / "inherited.safetensors"
-    export_room.save_weights(supernet.extract(architecture), data.preprocess, data.classes, target)
+    save_weights(supernet.extract(architecture), data.preprocess, data.classes, target)
     return target
 
 
@@ -160,11 +174,13 @@ def evaluate(
     return {"run": str(run), "split": split, **scored, "per_class": rows}
 
 
-def trained(run: Path) -> export_room.Loaded:
+def trained(run: Path) -> Loaded:
     """A run's trained network."""
     if not (run / WEIGHTS).is_file():
-        raise user_error(f"the run in {run} has no trained network", "training comes first", f"type: singlepath train {run}")
-    return export_room.load_weights(run / WEIGHTS)
+        raise user_error(
+            f"the run in {run} has no trained network", "training comes first", f"type: singlepath train {run}"
+        )
+    return load_weights(run / WEIGHTS)
 
 
 def predict(
@@ -177,7 +193,7 @@ def predict(
     Example: singlepath predict runs/a/export/onnx/model.onnx photo.jpg
     """
     file = model / WEIGHTS if (model / WEIGHTS).is_file() else model
-    found = export_room.predict(file, images, top=top)
+    found = predict_images(file, images, top=top)
     for p in found:
         print(f"{p.file}\t{p.label}\t{p.probability:.3f}")
     return {"model": str(model), "predictions": [p.as_dict() for p in found]}
@@ -193,9 +209,9 @@ def export(
     Example: singlepath export runs/a --format onnx
     """
     set_threads(threads)
-    formats = tuple(export_room.FORMATS) if format == "all" else (format,)
-    if any(f not in export_room.FORMATS for f in formats):
-        raise unknown("format", format, [*export_room.FORMATS, "all"], "--format")
+    formats = tuple(FORMATS) if format == "all" else (format,)
+    if any(f not in FORMATS for f in formats):
+        raise unknown("format", format, [*FORMATS, "all"], "--format")
     options = read_result(run)["options"]
     trained(run)
     space, _ = architecture_of(run)

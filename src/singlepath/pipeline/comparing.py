@@ -11,6 +11,8 @@ from singlepath.costs import LatencyTable, macs, parameters
 from singlepath.costs.budget import FILL
 from singlepath.data.splits import generator
 from singlepath.devices import time_networks, unmeasurable
+from singlepath.errors import UserError
+from singlepath.pipeline.progress import note
 from singlepath.pipeline.setup import Prepared
 from singlepath.search.budget import random_networks
 from singlepath.spaces.named import network_spec, off_the_shelf
@@ -52,7 +54,11 @@ def baselines(made: Prepared, found_macs: int) -> list[Rival]:
             continue
         counts = {"macs": lambda s: macs(s) / 1e6, "parameters": lambda s: parameters(s) / 1e6}
         cost = counts.get(kind, lambda s: float(macs(s)))
-        spec, width = off_the_shelf(full, made.space, cost, limit if kind in counts else float(found_macs))
+        try:
+            spec, width = off_the_shelf(full, made.space, cost, limit if kind in counts else float(found_macs))
+        except UserError as error:
+            note(f"{name} is left out: {error}")
+            continue
         rivals.append(Rival(name, spec, cost(spec) if kind in counts else float("nan"), width))
     return rivals
 

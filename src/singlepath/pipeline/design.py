@@ -1,4 +1,5 @@
-"""The main job in one command: measure, search, train, compare, export, time, report. Every step is kept, and resumable."""
+"""The main job in one command: measure, search, train, compare, export, time, report. Every step is kept, and
+resumable."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ from singlepath.costs.budget import parse_budget, resolve
 from singlepath.devices import measure, measure_network, unmeasurable
 from singlepath.export import load_weights
 from singlepath.pipeline import comparing, finishing
+from singlepath.pipeline.checking import seconds_per_image
 from singlepath.pipeline.outcome import random_parts, relative_improvement, update_result
 from singlepath.pipeline.progress import note, timing_progress
 from singlepath.pipeline.searching import QUICK_LIMIT, prepared_in, retimed, search_in, write_found
-from singlepath.pipeline.setup import Prepared, cost_models, set_threads
-from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_all
+from singlepath.pipeline.setup import Prepared, cost_models, seconds, set_threads
+from singlepath.pipeline.trainings import WEIGHTS, Job, parallel, recipe_for, train_all
 from singlepath.report import write_report
 from singlepath.runs import Run, read_json
 from singlepath.search import Found
@@ -37,6 +39,7 @@ def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     set_threads(options["threads"])
     with timed(clock, "measure"):
         made = prepared_in(run, options)
+    options = within_time(run, options, made)
     with timed(clock, "search"):
         found, made = search_in(run, options, made)
         found, made = checked_drift(run, options, found, made)
@@ -53,8 +56,29 @@ def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     return summary
 
 
+def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, Any]:
+    """The options with the epochs that a time limit leaves; they are kept, so that a resumed run has the same.
+
+    A third of the limit goes to the search, half to the trainings; the rest is for measuring, export and surprises.
+    """
+    if not options["time_limit"]:
+        return options
+    if not run.has("plan.json"):
+        limit, each = seconds(options["time_limit"]), seconds_per_image(made.space, options["seed"])
+        trained = options["random"] + 1 + len(comparing.BASELINES)
+        at_once = parallel(trained, set_threads(options["threads"]))
+        search = int(limit / 3 / each / len(made.data.train))
+        train = int(limit / 2 / each / len(made.data.all_train) / trained * at_once)
+        chosen = {"epochs": min(max(search, 1), 200), "train_epochs": min(max(train, 1), 200)}
+        run.write("plan.json", {"time_limit_s": limit, "seconds_per_image": each, **chosen})
+    chosen = run.read("plan.json")
+    note(f"within {options['time_limit']}: {chosen['epochs']} epochs of search, {chosen['train_epochs']} of training")
+    given = {k: options[k] or chosen[k] for k in ("epochs", "train_epochs")}
+    return {**options, **given}
+
+
 @contextmanager
-def timed(clock: dict[str, float], name: str):  # noqa: ANN201
+def timed(clock: dict[str, float], name: str):
     started = time.monotonic()
     yield
     clock[name] = time.monotonic() - started
@@ -106,7 +130,9 @@ def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) ->
     networks = train_all(jobs, made.data)
     (run.path / WEIGHTS).write_bytes(jobs[0].weights.read_bytes())
     test = made.data.open_test()
-    scores = {n: evaluate(net, test, made.data.preprocess, classes=len(made.data.classes)) for n, net in networks.items()}
+    scores = {
+        n: evaluate(net, test, made.data.preprocess, classes=len(made.data.classes)) for n, net in networks.items()
+    }
     accuracies = {name: s["accuracy"] for name, s in scores.items()}
     random = random_parts(comparing.rows(rivals, accuracies)) if rivals else None
     update_result(run.path, data={"test": len(test), "skipped": made.data.skipped})
@@ -125,7 +151,8 @@ def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) ->
 
 
 def baseline_rivals(run: Run, made: Prepared, found: Found) -> list[comparing.Rival]:
-    """The off-the-shelf networks; their widths, chosen by timing, are kept so that a resumed run trains the same ones."""
+    """The off-the-shelf networks; their widths, chosen by timing, are kept so that a resumed run trains the same
+    ones."""
     if run.has("baselines.json"):
         kept = read_json(run.path / "baselines.json")
         return [comparing.Rival(**{**row, "spec": NetworkSpec.from_dict(row["spec"])}) for row in kept]
@@ -154,7 +181,8 @@ def time_final(run: Run, made: Prepared) -> None:
         return
     cost = result["cost"]
     note(
-        f"measured {measured.ms:.4f} ms, common drift {measured.drift:.3f} divided out: {measured.corrected_ms:.4f} ms; "
+        f"measured {measured.ms:.4f} ms, common drift {measured.drift:.3f} divided out: "
+        f"{measured.corrected_ms:.4f} ms; "
         f"predicted {cost['predicted']:.4f} ms"
     )
 

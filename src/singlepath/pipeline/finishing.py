@@ -49,7 +49,8 @@ def export_all(
         checked = check_export(name, folder, loaded.network, loaded.preprocess, images)
         if not checked.holds:
             raise SinglepathError(
-                f"the exported {name} differs from the network by {checked.max_abs_difference:.2g}, allowed {TOLERANCE:g}"
+                f"the exported {name} differs from the network by {checked.max_abs_difference:.2g}, "
+                f"allowed {TOLERANCE:g}"
             )
         parts[name] = {**checked.as_dict(), "file": str(Path(checked.file).relative_to(run.resolve()))}
         note(f"exported {parts[name]['file']}: difference {checked.max_abs_difference:.1e}, {checked.ms:.3f} ms")

@@ -1,4 +1,5 @@
-"""The options of every command, each with its help text: one source for the command line, configuration files and the API."""
+"""The options of every command, each with its help text: one source for the command line, configuration files and the
+API."""
 
 from __future__ import annotations
 
@@ -8,13 +9,12 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "AllowChanged", "ArchitectureText", "BatchSize", "BudgetText", "DataSource", "DeviceName", "Epochs", "Limit", "Mode",
-    "Out", "Quick", "RecipeName", "Resume", "RunFolder", "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions",
-    "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe", "SpaceWidth", "Threads", "Workers",
+    "AllowChanged", "ArchitectureText", "BatchSize", "BudgetText", "DataSource", "DeviceName", "Epochs", "Limit",
+    "Mode", "Out", "Quick", "RecipeName", "Resume", "RunFolder", "RuntimeName", "Seed", "SpaceActivation",
+    "SpaceExpansions",    "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe", "SpaceWidth", "Threads", "Workers",
 ]  # fmt: skip
 
 DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
-OptionalData = Annotated[str | None, typer.Option("--data", help="also load this data set (see search --help)")]
 SpaceName = Annotated[str, typer.Option(help="mobile, mobile-small or macro; options in brackets: 'mobile(width=0.5)'")]
 SpaceWidth = Annotated[float | None, typer.Option(help="width multiplier of the space")]
 SpaceInput = Annotated[int | None, typer.Option(help="side of the network's input, px")]

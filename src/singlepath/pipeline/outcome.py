@@ -23,7 +23,9 @@ def read_result(run: Path) -> dict[str, Any]:
         UserError: no run folder, or nothing has been found yet.
     """
     if not run.is_dir():
-        raise user_error(f"there is no run folder {run}", "allowed: a folder made by search or design", "check the path")
+        raise user_error(
+            f"there is no run folder {run}", "allowed: a folder made by search or design", "check the path"
+        )
     if not (run / "result.json").is_file():
         raise user_error(
             f"the run in {run} has no result yet", "a search writes result.json when it ends",

@@ -68,7 +68,7 @@ def _lines(title: str, target: str) -> Callable[[str, int, int, Mapping[str, flo
     def report(tag: str, done: int, total: int, values: Mapping[str, float]) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < LINES_EVERY and done < total:
+        if now - last < (LINES_EVERY if done < total else 1.0):
             return
         last = now
         left = (now - started) / max(done, 1) * (total - done)

@@ -67,6 +67,8 @@ def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -
         found, state = run_search(problem_of(made, options, report), METHODS[options["mode"]], run)
     seconds = time.monotonic() - started
     run.time({"phase": "search and selection", "seconds": seconds})
+    if "over_budget" in found.selection:
+        note(f"warning: {found.selection['over_budget']}")
     write_found(run.path, options, made, found)
     if "model" in state:
         run.save({"supernet": dict(state["model"].state_dict())}, 0, "supernet")
@@ -82,7 +84,9 @@ def write_found(path: Path, options: dict[str, Any], made: Prepared, found: Foun
         {**found.architecture.as_dict(), "timm": spec.timm, "network": spec.as_dict()},
     )
     asked = {k: options[k] for k in ("data", "space", "device", "budget", "mode", "seed")}
-    parts = found_parts(space, found.architecture, made.budget, table, made.data, found.selection, found.underfilled_reason)
+    parts = found_parts(
+        space, found.architecture, made.budget, table, made.data, found.selection, found.underfilled_reason
+    )
     update_result(path, kind="search", asked=asked, options=options, **parts, **_environment(path))
 
 

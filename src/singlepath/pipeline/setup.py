@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,17 @@ from singlepath.pipeline.progress import note, timing_progress
 from singlepath.runs import Run
 from singlepath.spaces import Space
 
-__all__ = ["Prepared", "default_out", "load_data", "make_space", "numbers", "prepare", "set_threads", "table_for"]
+__all__ = [
+    "Prepared",
+    "default_out",
+    "load_data",
+    "make_space",
+    "numbers",
+    "prepare",
+    "seconds",
+    "set_threads",
+    "table_for",
+]
 
 
 def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
@@ -70,17 +81,20 @@ class Prepared:
 
 
 def prepare(
-    run: Run | None, *, data: str, space: str, device_name: str, budget: str, runtime: str, seed: int, limit: int | None,
-    quick: bool, **space_options: Any,
+    run: Run | None, *, data: str, space: str, device_name: str, budget: str, runtime: str, seed: int, limit: int |
+    None, quick: bool, **space_options: Any,
 ) -> Prepared:  # fmt: skip
-    """Check what is cheap to check first, then load the data, measure where the budget needs it, and resolve the budget."""
+    """Check what is cheap to check first, then load the data, measure where the budget needs it, and resolve the
+    budget."""
     wanted = parse_budget(budget)
     first = make_space(space, **space_options)
     if device_name != HOST and not counted(wanted):
         _ = device(device_name).table
     loaded = load_data(data, first, seed=seed, limit=limit)
     chosen = make_space(space, classes=len(loaded.classes), **space_options)
-    table = None if counted(wanted) else table_for(chosen, device_name, runtime=runtime, seed=seed, quick=quick, run=run)
+    table = (
+        None if counted(wanted) else table_for(chosen, device_name, runtime=runtime, seed=seed, quick=quick, run=run)
+    )
     return Prepared(loaded, chosen, table, resolve(wanted, cost_models(chosen, table)))
 
 
@@ -124,6 +138,18 @@ def satisfiable(limit: Limit, costs: CostModel) -> UserError | None:
     return below_smallest(limit.text, costs) if value < costs.smallest else None
 
 
+def seconds(text: str) -> float:
+    """ "90s", "30m", "2h" -> seconds."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*(s|m|min|h)\s*", str(text))
+    try:
+        value = float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]] if match else 0.0
+    except ValueError:
+        value = 0.0
+    if value <= 0:
+        raise user_error(f"time limit {text!r}", "allowed: a number with s, m or h", "type --time-limit 30m")
+    return value
+
+
 def default_out(command: str) -> Path:
     return Path("runs") / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
 
@@ -141,8 +167,9 @@ def set_threads(threads: int | None) -> int:
 def keep_memory() -> None:
     """Let glibc keep freed memory instead of giving it back to the system.
 
-    Activations are larger than its mmap threshold, so every tensor would be mapped, faulted in and unmapped again: a forward
-    pass of `mobile-small` at 32 px ran 1.8 times faster with this, forward and backward 1.2 times (docs/results.md).
+    Activations are larger than its mmap threshold, so every tensor would be mapped, faulted in and unmapped again: a
+    forward pass of `mobile-small` at 32 px ran 1.8 times faster with this, forward and backward 1.2 times
+    (docs/results.md).
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -22,7 +22,7 @@ from singlepath.pipeline.setup import best_device, set_threads
 from singlepath.runs import Run
 from singlepath.training import Recipe, get_recipe, train_network
 
-__all__ = ["Job", "recipe_for", "train_all", "train_one"]
+__all__ = ["Job", "parallel", "recipe_for", "train_all", "train_one"]
 
 WEIGHTS = "weights.safetensors"
 QUICK_EPOCHS = 1
@@ -95,6 +95,11 @@ def _train(job: Job, data: Data, run: Run, begin: Network | None, report: Any) -
     )
 
 
+def parallel(jobs: int, threads: int) -> int:
+    """How many of so many trainings run at once."""
+    return 1 if torch.cuda.is_available() else max(1, min(jobs, (os.cpu_count() or 1) // max(1, threads)))
+
+
 def _in_process(values: dict[str, Any]) -> str:
     spec, recipe = NetworkSpec.from_dict(values.pop("spec")), Recipe(**values.pop("recipe"))
     train_one(Job(spec=spec, recipe=recipe, **values), show=False)
@@ -107,8 +112,8 @@ def train_all(jobs: Sequence[Job], data: Data) -> dict[str, Network]:
     Results do not depend on how many run at once: each is a function of its own job.
     """
     waiting = [job for job in jobs if not job.weights.is_file()]
-    at_once = min(len(waiting), max(1, (os.cpu_count() or 1) // max(1, jobs[0].threads)))
-    if at_once > 1 and not torch.cuda.is_available():
+    at_once = parallel(len(waiting), jobs[0].threads)
+    if at_once > 1:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(at_once, context) as pool, progress("train networks") as report:
             try:
@@ -119,4 +124,3 @@ def train_all(jobs: Sequence[Job], data: Data) -> dict[str, Network]:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     return {job.name: train_one(job, data) for job in jobs}
-

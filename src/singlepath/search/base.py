@@ -1,12 +1,13 @@
 """The contract between a search method and what runs it.
 
-A method is three functions. `start` makes the state, a plain dict (so that checkpoints and resume belong to the runner, not to the
-method); `step` changes it with one batch of work and returns metrics; `result` reads the answer off it. What a batch is, the method
-says too: images for a supernet, nothing for methods that only evaluate.
+A method is three functions. `start` makes the state, a plain dict (so that checkpoints and resume belong to the runner,
+not to the method); `step` changes it with one batch of work and returns metrics; `result` reads the answer off it. What
+a batch is, the method says too: images for a supernet, nothing for methods that only evaluate.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,8 +17,9 @@ from singlepath.costs import Budget, CostModel
 from singlepath.data import Data
 from singlepath.spaces import Space
 from singlepath.training.loop import Progress, quiet
+from singlepath.training.recipe import Recipe, get_recipe
 
-__all__ = ["Found", "Method", "Plan", "Problem", "State"]
+__all__ = ["PASSES", "Found", "Method", "Plan", "Problem", "State", "search_recipe"]
 
 State = dict[str, Any]
 
@@ -48,6 +50,16 @@ class Problem:
 
     def cost(self, architecture: Architecture) -> float:
         return self.costs.of(self.space.indices(architecture))
+
+
+PASSES = 40_000  # image passes of a search by default, at least 15 epochs
+
+
+def search_recipe(problem: Problem) -> Recipe:
+    """The base recipe for a supernet, with as many epochs as the search has."""
+    images = len(problem.data.train)
+    epochs = problem.epochs or max(15, math.ceil(PASSES / images))
+    return get_recipe("base").fitted(images, epochs, problem.batch_size)
 
 
 class Plan(NamedTuple):

@@ -1,7 +1,7 @@
 """Choosing and sampling under a budget, exactly, by dynamic programming on a grid of costs.
 
-Costs are rounded up to cells of limit / `CELLS`, so that what fits on the grid fits the budget; the price is at most one cell a
-layer (0.2 % of the budget for 20 layers).
+Costs are rounded up to cells of limit / `CELLS`, so that what fits on the grid fits the budget; the price is at most
+one cell a layer (0.2 % of the budget for 20 layers).
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ def _cells(costs: CostModel, limit: float) -> tuple[list[np.ndarray], float, flo
     return [np.ceil(e / size - 1e-9).astype(np.int64) for e in extra], base, size
 
 
-def best_under(utility: Sequence[Sequence[float]], costs: CostModel, limit: float, least: float = 0.0) -> tuple[int, ...] | None:
-    """The option indices with the greatest summed utility whose cost is within [least, limit]; None where there are none.
+def best_under(
+    utility: Sequence[Sequence[float]], costs: CostModel, limit: float, least: float = 0.0
+) -> tuple[int, ...] | None:
+    """The option indices with the greatest summed utility whose cost is within [least, limit]; None where there are
+    none.
 
     A multiple-choice knapsack: best[c] = max over options o of best[c - cells(o)] + utility(o), layer by layer.
     """
@@ -67,7 +70,8 @@ def _backtrack(cell: int, cells: Sequence[np.ndarray], choices: Sequence[np.ndar
 def random_networks(
     space: Space, costs: CostModel, least: float, most: float, count: int, rng: np.random.Generator
 ) -> list[Architecture]:
-    """Distinct random networks, uniform over those with cost in [least, most]: by rejection, then exactly on the cost grid.
+    """Distinct random networks, uniform over those with cost in [least, most]: by rejection, then exactly on the cost
+    grid.
 
     A network with several names (identities inside a stage) counts once. Fewer than `count` come back where the space
     holds fewer.
@@ -75,9 +79,9 @@ def random_networks(
     found: dict[Architecture, None] = {}
 
     def offer(architecture: Architecture) -> None:
-        if len(found) < count and space.canonical(architecture) == architecture:
-            if least <= costs.of(space.indices(architecture)) <= most:
-                found.setdefault(architecture)
+        fits = least <= costs.of(space.indices(architecture)) <= most
+        if fits and len(found) < count and space.canonical(architecture) == architecture:
+            found.setdefault(architecture)
 
     for _ in range(REJECTIONS):
         if len(found) == count:

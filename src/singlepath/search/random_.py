@@ -1,6 +1,7 @@
 """Random sampling: one network drawn uniformly from those of the budget. The baseline, and the template of a method.
 
-Nothing is trained and nothing is evaluated; its cost in passes is zero (arXiv 1912.12522: beat the average random network first).
+Nothing is trained and nothing is evaluated; its cost in passes is zero (arXiv 1912.12522: beat the average random
+network first).
 """
 
 from __future__ import annotations

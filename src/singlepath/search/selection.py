@@ -2,16 +2,17 @@
 
 `gates`: the most probable architecture under the budget, sum of log P(option) over layers, an exact knapsack.
 
-`score`: networks of the budget - half drawn uniformly, half near the gates' choice - are scored by held-out cross-entropy with
-recalibrated BN statistics (never by accuracy, which ranks far worse). A ridge regression on (layer, option) indicators smooths the scores;
-being additive, its best architecture under the budget is a knapsack too. The regression's and the gates' choices join the
-candidates, the neighbourhood of the best is tried, and the lowest measured cross-entropy wins.
+`score`: networks of the budget - half drawn uniformly, half near the gates' choice - are scored by held-out
+cross-entropy with recalibrated BN statistics (never by accuracy, which ranks far worse). A ridge regression on (layer,
+option) indicators smooths the scores; being additive, its best architecture under the budget is a knapsack too. The
+regression's and the gates' choices join the candidates, the neighbourhood of the best is tried, and the lowest measured
+cross-entropy wins.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +26,14 @@ from singlepath.errors import unknown, user_error
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import best_under, random_networks
 from singlepath.supernet import Supernet, recalibrate
-from singlepath.training.train import score
+from singlepath.training.train import image_losses
 
 __all__ = ["SELECTIONS", "Scorer", "additive_fit", "gate_utility", "select"]
 
 HELD_OUT = 4_000  # images that score a candidate, at most
 RECALIBRATION = 512  # images that set a candidate's BN statistics
 RIDGE = 1e-2
+ROUNDS = 4  # of fitting and refining
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Scorer:
     held_out: list[Batch]
     calibration: list[Tensor]
     known: dict[Architecture, float]
+    losses: dict[Architecture, Tensor]
 
     @classmethod
     def of(cls, problem: Problem, supernet: Supernet) -> Scorer:
@@ -51,15 +54,24 @@ class Scorer:
         held_out = list(evaluation_batches(images, data.preprocess, batch_size=size, device=problem.device))
         first = batches(data.train, data.preprocess, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
         calibration = [b.x for b, _ in zip(first, range(max(1, RECALIBRATION // 128)), strict=False)]
-        return cls(supernet, held_out, calibration, {})
+        return cls(supernet, held_out, calibration, {}, {})
 
     def __call__(self, architecture: Architecture) -> float:
-        name = self.supernet.space.canonical(architecture)
+        name = self.name(architecture)
         if name not in self.known:
             network = self.supernet.extract(name)
             recalibrate(network, self.calibration)
-            self.known[name] = score(network, self.held_out)[0]
+            self.losses[name] = image_losses(network, self.held_out)
+            self.known[name] = float(self.losses[name].double().mean())
         return self.known[name]
+
+    def better(self, a: Architecture, b: Architecture) -> bool:
+        """Whether a's cross-entropy is below b's by two standard errors of their paired difference over the images."""
+        gap = (self.losses[self.name(b)] - self.losses[self.name(a)]).double()
+        return float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(len(gap))
+
+    def name(self, architecture: Architecture) -> Architecture:
+        return self.supernet.space.canonical(architecture)
 
 
 def gate_utility(supernet: Supernet) -> list[list[float]]:
@@ -69,7 +81,8 @@ def gate_utility(supernet: Supernet) -> list[list[float]]:
 
 
 def additive_fit(scorer: Scorer) -> list[list[float]]:
-    """Ridge regression of the known scores on (layer, option) indicators: the fitted *negative* score of every option."""
+    """Ridge regression of the known scores on (layer, option) indicators: the fitted *negative* score of every
+    option."""
     space = scorer.supernet.space
     x = np.stack([space.encode(a) for a in scorer.known])
     y = -np.array(list(scorer.known.values()))
@@ -91,38 +104,50 @@ def by_gates(problem: Problem, supernet: Supernet, candidates: int) -> Found:
     scorer = Scorer.of(problem, supernet)
     filled = best_under(gate_utility(supernet), problem.costs, problem.budget.target, FILL * problem.budget.limit)
     rival = problem.space.architecture(filled) if filled else None
-    if rival and scorer(rival) < scorer(chosen):
+    scorer(chosen)
+    if rival and (scorer(rival) < scorer(chosen) or not scorer.better(chosen, rival)):
         return Found(rival, selection)
     return Found(chosen, selection, reason(problem, chosen, rival, scorer))
 
 
 def by_score(problem: Problem, supernet: Supernet, candidates: int) -> Found:
     space, costs, budget = problem.space, problem.costs, problem.budget
-    scorer, low = Scorer.of(problem, supernet), FILL * budget.limit
+    scorer = Scorer.of(problem, supernet)
     for architecture in starters(problem, supernet, candidates // 2):
         scorer(architecture)
-    rounds = 4
-    for turn in range(rounds):
-        wanted = candidates * (turn + 1 + rounds) // (2 * rounds)
+    for turn in range(ROUNDS):
+        wanted = candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS)
         for architecture in refinements(problem, scorer, turn):
             if len(scorer.known) < wanted:
                 scorer(architecture)
-            problem.progress("select", min(len(scorer.known), candidates), candidates, {})
+                problem.progress("select", len(scorer.known), candidates, {})
     if not scorer.known:
         raise no_network(problem)
-    ranked = sorted(scorer.known, key=lambda a: (scorer.known[a], a.choices))
-    filled = [a for a in ranked if low <= costs.of(space.indices(a)) <= budget.target]
-    free = best_under(additive_fit(scorer), costs, budget.target)
-    if free is not None:
-        scorer(space.architecture(free))
-    best = min(scorer.known, key=lambda a: (scorer.known[a], a.choices))
+    best = choice(problem, scorer)
     selection = {
         "method": "score", "candidates": len(scorer.known), "held_out_images": sum(len(b.y) for b in scorer.held_out),
         "score": scorer.known[best], "gates_score": gates_score(problem, scorer),
     }  # fmt: skip
     if budget.filled(costs.of(space.indices(best))):
         return Found(best, selection)
-    return Found(best, selection, reason(problem, best, filled[0] if filled else None, scorer))
+    return Found(best, selection, reason(problem, best, best_filled(problem, scorer), scorer))
+
+
+def choice(problem: Problem, scorer: Scorer) -> Architecture:
+    """The lowest cross-entropy; one that leaves more than a tenth of the budget unused must be better beyond noise."""
+    best = min(scorer.known, key=lambda a: (scorer.known[a], a.choices))
+    filled = best_filled(problem, scorer)
+    if filled is None or filled == best or scorer.better(best, filled):
+        return best
+    return filled
+
+
+def best_filled(problem: Problem, scorer: Scorer) -> Architecture | None:
+    """The lowest cross-entropy among the networks that use at least 90 % of the budget."""
+    filled = [
+        a for a in scorer.known if problem.budget.filled(problem.cost(a)) and problem.cost(a) <= problem.budget.target
+    ]
+    return min(filled, key=lambda a: (scorer.known[a], a.choices), default=None)
 
 
 def starters(problem: Problem, supernet: Supernet, count: int) -> list[Architecture]:
@@ -136,7 +161,8 @@ def starters(problem: Problem, supernet: Supernet, count: int) -> list[Architect
 
 
 def refinements(problem: Problem, scorer: Scorer, turn: int) -> list[Architecture]:
-    """The additive fit's best network, networks drawn near it, and mutations of the best so far, all within the budget."""
+    """The additive fit's best network, networks drawn near it, and mutations of the best so far, all within the
+    budget."""
     space, costs, budget = problem.space, problem.costs, problem.budget
     rng, found = generator(problem.seed, "refine", turn), []
     if len(scorer.known) < 2:
@@ -171,7 +197,8 @@ def reason(problem: Problem, chosen: Architecture, rival: Architecture | None, s
 
 def no_network(problem: Problem) -> Exception:
     return user_error(
-        f"no network of {problem.space.id} fits {problem.budget.text}", f"the smallest costs {problem.costs.smallest:.4g}",
+        f"no network of {problem.space.id} fits {problem.budget.text}",
+        f"the smallest costs {problem.costs.smallest:.4g}",
         "type a larger --budget",
     )  # fmt: skip
 

@@ -1,23 +1,24 @@
 r"""Single-Path NAS (arXiv 1904.02877), with sampled gates: the default search.
 
-The superkernel's gates decide kernel, expansion, skip and squeeze-and-excitation of every layer (`supernet.gates`). Three kinds of
-steps, each one forward and backward on one batch:
+The superkernel's gates decide kernel, expansion, skip and squeeze-and-excitation of every layer (`supernet.gates`).
+Three kinds of steps, each one forward and backward on one batch:
 
-1. *Warm-up* (the first `warm_up` of the epochs): a child drawn uniformly over every layer's options is run and trained, without
-   cost and without gates. Options come from shuffled decks, so every gate is off in its exact share of the passes, at least 20 %.
+1. *Warm-up* (the first `warm_up` of the epochs): a child drawn uniformly over every layer's options is run and trained,
+   without cost and without gates. Options come from shuffled decks, so every gate is off in its exact share of the
+   passes, at least 20 %.
 2. *Weight steps*: a child drawn from the gates' probabilities sigmoid(x) is trained.
 3. *Decision steps*, one in `every` after the warm-up, on held-out images: only the thresholds t move, by Adam, along
 
        d/dx [ CE(child) + lambda E[cost] / target ],   dCE/dx = dCE/dd sigmoid'(x)   (straight-through),
 
-   with dCE/dd from the sliced engine: an off gate is probed, an on gate gives <w, dCE/dw>. E[cost] is exact under the gates'
-   independent probabilities. Dual ascent keeps the budget without a hand-tuned coefficient:
+   with dCE/dd from the sliced engine: an off gate is probed, an on gate gives <w, dCE/dw>. E[cost] is exact under the
+   gates' independent probabilities. Dual ascent keeps the budget without a hand-tuned coefficient:
 
        lambda <- max(0, lambda + rate (E[cost] / target - 1)).
 
-Where we differ from the paper and why: it trains weights and gates together on the training data with all gates on, so an on gate
-carries almost no gradient and the search overfits; its coefficient is tuned by hand; its masked supernet is not its children.
-The answer is read off by `selection`.
+Where we differ from the paper and why: it trains weights and gates together on the training data with all gates on, so
+an on gate carries almost no gradient and the search overfits; its coefficient is tuned by hand; its masked supernet is
+not its children. The answer is read off by `selection`.
 """
 
 from __future__ import annotations
@@ -27,19 +28,18 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from singlepath.data import Batch, batch_count, batches
 from singlepath.data.splits import generator
-from singlepath.search.base import Found, Method, Plan, Problem, State
+from singlepath.search.base import Found, Method, Plan, Problem, State, search_recipe
 from singlepath.search.selection import select
 from singlepath.spaces import Layer
 from singlepath.supernet import Probes, Setting, Supernet, Views, build, frozen_statistics, sample_settings
 from singlepath.supernet.gates import LIMIT
 from singlepath.training.optim import adam, sgd
-from singlepath.training.recipe import Recipe, get_recipe, learning_rate
+from singlepath.training.recipe import Recipe, learning_rate
 from singlepath.training.train import accuracy, autocast, cross_entropy, prepare
 
 __all__ = ["DEFAULTS", "METHOD"]
@@ -53,7 +53,6 @@ DEFAULTS: dict[str, Any] = {
     "candidates": 96,  # networks scored on held-out images at the end
     "select": "score",
 }
-PASSES = 45_000  # image passes of a search by default, at least 15 epochs
 
 
 class SearchBatch(NamedTuple):
@@ -63,13 +62,6 @@ class SearchBatch(NamedTuple):
 
 def setting(problem: Problem, name: str) -> Any:
     return problem.settings.get(name, DEFAULTS[name])
-
-
-def search_recipe(problem: Problem) -> Recipe:
-    """The base recipe for the supernet, with as many epochs as the search has."""
-    images = len(problem.data.train)
-    epochs = problem.epochs or max(15, math.ceil(PASSES / images))
-    return get_recipe("base").fitted(images, epochs, problem.batch_size)
 
 
 def start(problem: Problem) -> State:
@@ -90,8 +82,8 @@ def plan(problem: Problem, state: State) -> Plan:
     def held_out(number: int) -> Batch:
         per_epoch = batch_count(len(problem.data.val), held)
         stream = batches(
-            problem.data.val, problem.data.preprocess, batch_size=held, seed=problem.seed + 1, epoch=number // per_epoch,
-            start=number % per_epoch, device=problem.device,
+            problem.data.val, problem.data.preprocess, batch_size=held, seed=problem.seed + 1, epoch=number //
+            per_epoch, start=number % per_epoch, device=problem.device,
         )  # fmt: skip
         return next(iter(stream))
 
@@ -244,8 +236,3 @@ def result(problem: Problem, state: State) -> Found:
 
 
 METHOD = Method(start, plan, step, result)
-
-
-def gate_history(values: Iterable[Mapping[str, Any]]) -> np.ndarray:
-    """[rows, gates] of logged gate probabilities."""
-    return np.array([list(row["gates"].values()) for row in values if "gates" in row])

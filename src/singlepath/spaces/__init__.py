@@ -1,4 +1,4 @@
-"""The spaces, a plain dict: name -> function that declares it. `make` reads a name with options: ``mobile(width=0.5)``."""
+"""The spaces, a plain dict: name -> function that declares it. `make` reads ``mobile(width=0.5)``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPACES: dict[str, Callable[..., Space]] = {"mobile": mobile, "mobile-small": mob
 
 
 def make(text: str, **options: Any) -> Space:
-    """The space of a name, or of an id such as ``mobile(width=0.5, kernels=(3, 5, 7))``; `options` are added to the id's own.
+    """The space of a name, or of an id such as ``mobile(width=0.5, kernels=(3, 5, 7))``; `options` are added.
 
     Raises:
         UserError: an unknown space or option, or a value it cannot take.
@@ -51,4 +51,6 @@ def parse_id(text: str) -> tuple[str, dict[str, Any]]:
         assert isinstance(call, ast.Call) and not call.args
         return name.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
-        raise user_error(f"space {text!r}", "allowed: name or name(option=value, ...)", f"type --space {name}") from None
+        raise user_error(
+            f"space {text!r}", "allowed: name or name(option=value, ...)", f"type --space {name}"
+        ) from None

@@ -1,7 +1,7 @@
 """What may be built: a `Space` is a declaration of layers; everything else about it follows from that.
 
-Sampling, mutation, neighbours, one-hot encoding, enumeration, size, the block list, the plain network and the drawing are
-functions of the declaration alone, so a new space is one function that returns a `Space`.
+Sampling, mutation, neighbours, one-hot encoding, enumeration, size, the block list, the plain network and the drawing
+are functions of the declaration alone, so a new space is one function that returns a `Space`.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ class Layer:
     Attributes:
         stage, index: where it stands; `name` is "stage.index".
         side: height and width of its input, pixels.
-        kernels, expansions, se: ascending choices; kernels at or above twice the input side are dropped (their outer ring
-            touches only padding), the smallest always stays.
-        skippable: the layer may be the identity. Where shapes differ (`reduces`), the identity is a strided 1x1 convolution.
+        kernels, expansions, se: ascending choices; kernels at or above twice the input side are dropped (their outer
+            ring touches only padding), the smallest always stays.
+        skippable: the layer may be the identity. Where shapes differ (`reduces`), the identity is a strided 1x1
+        convolution.
         tied: kernels[i] goes with expansions[i]; otherwise every combination is allowed.
         kind: ``ir``, or ``ds`` for a fixed depthwise-separable block.
     """
@@ -173,7 +174,8 @@ class Space:
         count = len(self.searchable)
         if len(architecture.choices) != count:
             raise user_error(
-                f"the architecture has {len(architecture.choices)} choices", f"space {self.id} has {count} layers to choose",
+                f"the architecture has {len(architecture.choices)} choices",
+                f"space {self.id} has {count} layers to choose",
                 f"type --space {architecture.space} or give an architecture of {self.id}",
             )  # fmt: skip
         return tuple(
@@ -198,10 +200,10 @@ class Space:
         return self.architecture([layer.options.index(layer.largest) for layer in self.searchable])
 
     def canonical(self, architecture: Architecture) -> Architecture:
-        """The one name of a network with several: identities between interchangeable layers are moved behind the others.
+        """The one name of a network with several: identities between interchangeable layers move to the end.
 
-        Two layers are interchangeable if they stand next to one another with equal shapes and choices (the layers of a stage
-        after its first), so `k3_e3 skip k5_e6` is the network `k3_e3 k5_e6 skip`.
+        Two layers are interchangeable if they stand next to one another with equal shapes and choices (the layers of a
+        stage after its first), so `k3_e3 skip k5_e6` is the network `k3_e3 k5_e6 skip`.
         """
         choices = list(architecture.choices)
         for group in self._interchangeable:

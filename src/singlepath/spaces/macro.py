@@ -1,7 +1,8 @@
 """NAS-Bench-Macro's space: eight layers, each the identity, k3 e3 or k5 e6; 3^8 = 6,561 strings, 3,969 networks.
 
-Source: "Prioritized Architecture Sampling with Monto-Carlo Tree Search" (arXiv 2103.11922) and its published table, which names a
-network by eight digits: 0 identity, 1 k3 e3, 2 k5 e6. Where a stage begins, the identity is a 1x1 convolution of stride 2 with BN.
+Source: "Prioritized Architecture Sampling with Monto-Carlo Tree Search" (arXiv 2103.11922) and its published table,
+which names a network by eight digits: 0 identity, 1 k3 e3, 2 k5 e6. Where a stage begins, the identity is a 1x1
+convolution of stride 2 with BN.
 """
 
 from __future__ import annotations

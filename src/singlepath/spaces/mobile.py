@@ -1,7 +1,7 @@
 """MobileNetV2-like spaces: `mobile`, the space of Single-Path NAS, and `mobile-small` for images of 16 to 64 pixels.
 
-Source: Single-Path NAS (arXiv 1904.02877), the authors' release: 22 blocks, 20 searchable with {3x3, 5x5} x {e3, e6} and a skip
-in every block of a stage but its first: 4^5 * 5^15 = 3.125e13 networks.
+Source: Single-Path NAS (arXiv 1904.02877), the authors' release: 22 blocks, 20 searchable with {3x3, 5x5} x {e3, e6}
+and a skip in every block of a stage but its first: 4^5 * 5^15 = 3.125e13 networks.
 """
 
 from __future__ import annotations
@@ -68,14 +68,21 @@ def mobile_small(
 
 
 def stages(
-    declared: Sequence[tuple[int, int, int]], channels: int, side: int, width: float, choices: dict[str, Any], skip: bool
+    declared: Sequence[tuple[int, int, int]],
+    channels: int,
+    side: int,
+    width: float,
+    choices: dict[str, Any],
+    skip: bool,
 ) -> list[Layer]:
     """The searchable layers; the first of every stage cannot be skipped, even where its stride is 1."""
     layers = []
     for stage, (count, first_stride, out) in enumerate(declared, start=1):
         for index in range(count):
             stride, skippable = (first_stride, False) if index == 0 else (1, skip)
-            layers.append(Layer(stage, index, channels, scaled(out, width), stride, side, skippable=skippable, **choices))
+            layers.append(
+                Layer(stage, index, channels, scaled(out, width), stride, side, skippable=skippable, **choices)
+            )
             channels, side = layers[-1].out_channels, -(-side // stride)
     return layers
 

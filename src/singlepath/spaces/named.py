@@ -1,11 +1,12 @@
 """Networks with a name: their block definitions, and what a space makes of them.
 
-The definitions are facts: `spnasnet_100` is the network of Single-Path NAS (arXiv 1904.02877), `mobilenetv2_100` arXiv 1801.04381,
-`mnasnet_b1` and `mnasnet_a1` (timm's mnasnet_100 and semnasnet_100) arXiv 1807.11626, `proxylessnas_mobile` arXiv 1812.00332,
-`fbnetc_100` arXiv 1812.03443; all but ProxylessNAS as timm defines them. Activations are ReLU here (MobileNetV2's own is ReLU6).
+The definitions are facts: `spnasnet_100` is the network of Single-Path NAS (arXiv 1904.02877), `mobilenetv2_100` arXiv
+1801.04381, `mnasnet_b1` and `mnasnet_a1` (timm's mnasnet_100 and semnasnet_100) arXiv 1807.11626,
+`proxylessnas_mobile` arXiv 1812.00332, `fbnetc_100` arXiv 1812.03443; all but ProxylessNAS as timm defines them.
+Activations are ReLU here (MobileNetV2's own is ReLU6).
 
-Off the shelf, a network takes the input, stem, head and number of halvings of the space it is compared in (`network_spec`) and is
-scaled in width to the budget (`off_the_shelf`).
+Off the shelf, a network takes the input, stem, head and number of halvings of the space it is compared in
+(`network_spec`) and is scaled in width to the budget (`off_the_shelf`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STEPS = 3  # how many widths above the limit single stages may be widened to
 
 @dataclass(frozen=True)
 class Named:
-    """A published network at 224 px: the space that can express it, timm block strings a stage, stem (stride 2), head."""
+    """A published network at 224 px: the space that expresses it, timm block strings a stage, stem, head."""
 
     space: str | None
     blocks: tuple[str, ...]
@@ -50,8 +51,8 @@ NAMED: dict[str, Named] = {
         "ir_r1_k3_s1_e6_c320_noskip",
     )),
     "mnasnet_b1": Named("mobile", (
-        "ds_r1_k3_s1_c16_noskip", "ir_r3_k3_s2_e3_c24", "ir_r3_k5_s2_e3_c40", "ir_r3_k5_s2_e6_c80", "ir_r2_k3_s1_e6_c96",
-        "ir_r4_k5_s2_e6_c192", "ir_r1_k3_s1_e6_c320_noskip",
+        "ds_r1_k3_s1_c16_noskip", "ir_r3_k3_s2_e3_c24", "ir_r3_k5_s2_e3_c40", "ir_r3_k5_s2_e6_c80",
+        "ir_r2_k3_s1_e6_c96", "ir_r4_k5_s2_e6_c192", "ir_r1_k3_s1_e6_c320_noskip",
     )),
     "mnasnet_a1": Named(None, (
         "ds_r1_k3_s1_c16_noskip", "ir_r2_k3_s2_e6_c24", "ir_r3_k5_s2_e3_c40_se0.25", "ir_r4_k3_s2_e6_c80",
@@ -89,8 +90,8 @@ def resolve(text_or_path: str | Path, space: Space) -> Architecture:
     """The architecture of `space` that a user means.
 
     Args:
-        text_or_path: a name of `NAMED`, an architecture file or a run folder that holds one, JSON itself, a line of timm
-            block strings, or a benchmark's digits.
+        text_or_path: a name of `NAMED`, an architecture file or a run folder that holds one, JSON itself, a line of
+            timm block strings, or a benchmark's digits.
 
     Raises:
         UserError: none of these, or it does not fit the space: names the first block that does not and what it may be.
@@ -155,11 +156,12 @@ def published(name: str) -> NetworkSpec:
 def network_spec(name: str, space: Space, width: float = 1.0) -> NetworkSpec:
     """A named network under a space's conditions, whether or not the space can express it.
 
-    Input size, input channels, stem (channels and stride), head channels, classes, BN epsilon and padding are the space's;
-    stem and head do not follow `width`, as they are equal for all networks of a space. Blocks, kernels, expansions,
-    squeeze-and-excitation and activations are the network's own, its channels times `width` by MobileNet's rule (multiples
-    of 8, at least 8). Strides: the network keeps as many strides of 2 as the space's own layers have, the last ones; earlier
-    ones become 1, as is customary for small images. It never gets more than it was published with.
+    Input size, input channels, stem (channels and stride), head channels, classes, BN epsilon and padding are the
+    space's; stem and head do not follow `width`, as they are equal for all networks of a space. Blocks, kernels,
+    expansions, squeeze-and-excitation and activations are the network's own, its channels times `width` by MobileNet's
+    rule (multiples of 8, at least 8). Strides: the network keeps as many strides of 2 as the space's own layers have,
+    the last ones; earlier ones become 1, as is customary for small images. It never gets more than it was published
+    with.
     """
     return _under(named(name), space, _stage_channels(named(name), width))
 
@@ -203,9 +205,9 @@ def off_the_shelf(
 ) -> tuple[NetworkSpec, float]:
     """A named network under a space's conditions (`network_spec`), as wide as the limit allows.
 
-    The widest of a bisection over the widths 0.05 to 8 that costs at most `limit`; then, as multiples of 8 are coarse for
-    narrow networks, stages are widened to the next widths' channels one at a time, the last stage first, while the limit
-    holds.
+    The widest of a bisection over the widths 0.05 to 8 that costs at most `limit`; then, as multiples of 8 are coarse
+    for narrow networks, stages are widened to the next widths' channels one at a time, the last stage first, while the
+    limit holds.
 
     Args:
         name: "mobilenetv2" or "spnasnet_100", the baselines; any name works.

@@ -8,10 +8,11 @@ A searchable layer has up to four chains of gates. Level j of a chain is on iff 
     se         the squeeze-and-excitation path, then a level a wider bottleneck
     tied       kernel and expansion together (NAS-Bench-Macro)
 
-Indicator of a gate, in fp32:  x = r - t,  r = RMS(group) / RMS(innermost group of the same kernel), detached, 0 where there is no
-group to compare (skip, SE on); t is the trainable threshold, set so that x = 1 at the start; |x| <= 4. Probability of being on:
-sigmoid(x). The norms are relative because BN makes the absolute scale of a depthwise kernel meaningless: with the original's
-absolute norms sigmoid' is exactly 0 in fp32 for wide layers (arXiv 1904.02877 and its release; see docs/method.md).
+Indicator of a gate, in fp32:  x = r - t,  r = RMS(group) / RMS(innermost group of the same kernel), detached, 0 where
+there is no group to compare (skip, SE on); t is the trainable threshold, set so that x = 1 at the start; |x| <= 4.
+Probability of being on: sigmoid(x). The norms are relative because BN makes the absolute scale of a depthwise kernel
+meaningless: with the original's absolute norms sigmoid' is exactly 0 in fp32 for wide layers (arXiv 1904.02877 and its
+release; see docs/method.md).
 """
 
 from __future__ import annotations
@@ -25,7 +26,16 @@ from torch import Tensor
 
 from singlepath.spaces import Layer, Option, Space
 
-__all__ = ["Gate", "Setting", "chains", "gate_gradients", "gates_of", "option_probabilities", "ratios", "sample_settings"]
+__all__ = [
+    "Gate",
+    "Setting",
+    "chains",
+    "gate_gradients",
+    "gates_of",
+    "option_probabilities",
+    "ratios",
+    "sample_settings",
+]
 
 LIMIT = 4.0  # |x| is kept below this: sigmoid' stays above 0.017
 
@@ -56,12 +66,15 @@ class Setting:
 
     @classmethod
     def of(cls, layer: Layer, option: Option, inner: Setting | None = None) -> Setting:
-        """The setting that runs exactly `option`; `inner` is what a skipped block is probed at (the largest by default)."""
+        """The setting that runs exactly `option`; a skipped block is probed at `inner`, the largest by default."""
         if option.is_identity:
             kept = inner or cls.of(layer, layer.largest)
             return cls(False, kept.kernel, kept.expansion, kept.se)
         return cls(
-            True, layer.kernels.index(option.kernel), layer.expansions.index(option.expansion), layer.se.index(option.se)
+            True,
+            layer.kernels.index(option.kernel),
+            layer.expansions.index(option.expansion),
+            layer.se.index(option.se),
         )
 
     def option(self, layer: Layer) -> Option:
@@ -138,7 +151,9 @@ def option_probabilities(space: Space, gates: Sequence[Gate], probability: Tenso
     return result
 
 
-def sample_settings(space: Space, gates: Sequence[Gate], probability: Sequence[float], rng: np.random.Generator) -> list[Setting]:
+def sample_settings(
+    space: Space, gates: Sequence[Gate], probability: Sequence[float], rng: np.random.Generator
+) -> list[Setting]:
     """Draw every layer's setting: levels in order, each on with its gate's probability while those before it are."""
     state: list[dict[str, int]] = [{} for _ in space.searchable]
     draws = rng.random(len(gates))
@@ -204,7 +219,10 @@ def ratios(space: Space, gates: Sequence[Gate], kernels: Sequence[Tensor], se: S
                     assert weight is not None
                     lower, upper = (
                         weight.detach().float()[:, a:b].square().mean().sqrt()
-                        for a, b in ((0, widths[0]), (widths[j - 1 - (layer.se[0] == 0)], widths[j - (layer.se[0] == 0)]))
+                        for a, b in (
+                            (0, widths[0]),
+                            (widths[j - 1 - (layer.se[0] == 0)], widths[j - (layer.se[0] == 0)]),
+                        )
                     )
                     group = upper / lower
                 else:

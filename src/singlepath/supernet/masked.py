@@ -2,12 +2,14 @@
 
 It is the oracle for the sliced engine (`superkernel`), which says where each gate acts. Gates may be fractional here.
 
-The convolutions of squeeze-and-excitation are linear in the gates they carry, so they are written as a mixture of levels,
+The convolutions of squeeze-and-excitation are linear in the gates they carry, so they are written as a mixture of
+levels,
 
     W(e) z = sum_j (e_j - e_{j+1}) W_j z_j,    e_0 = 1, e_{L+1} = 0,    W_j and z_j up to level j
 
-the same function as masking W's columns. With 0/1 gates it is exactly one level, so the mean over pixels, which torch sums in
-an order that depends on the number of channels, rounds as it does in the child (otherwise up to 2e-6 of a logit in fp32).
+the same function as masking W's columns. With 0/1 gates it is exactly one level, so the mean over pixels, which torch
+sums in an order that depends on the number of channels, rounds as it does in the child (otherwise up to 2e-6 of a
+logit in fp32).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The supernet: one network that holds every architecture of a space in nested weights.
 
-`Supernet.forward` runs one child (sliced), `masked` runs everything under a gate vector (the oracle), `extract` gives the plain
-network with the inherited weights, `recalibrate` sets a network's BN statistics from data.
+`Supernet.forward` runs one child (sliced), `masked` runs everything under a gate vector (the oracle), `extract` gives
+the plain network with the inherited weights, `recalibrate` sets a network's BN statistics from data.
 """
 
 from __future__ import annotations

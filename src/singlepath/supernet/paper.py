@@ -1,7 +1,7 @@
 """The original's masked supernet, as released: the thing that the default supernet is compared with.
 
-Source: Single-Path NAS (arXiv 1904.02877) and its authors' release (github.com/dstamoulis/single-path-nas @21c1f3e), W the
-5x5 depthwise kernel of a layer with C channels, Wc its centre 3x3 taps, Ws the others:
+Source: Single-Path NAS (arXiv 1904.02877) and its authors' release (github.com/dstamoulis/single-path-nas @21c1f3e), W
+the 5x5 depthwise kernel of a layer with C channels, Wc its centre 3x3 taps, Ws the others:
 
     I(x) = 1[x >= 0], with the gradient of sigmoid(x)
     d5   = drop(I(||Ws||_2 - t5x5))            Wk = Wc + d5 Ws
@@ -11,13 +11,15 @@ Source: Single-Path NAS (arXiv 1904.02877) and its authors' release (github.com/
     R    = d50 (R_5x5,e3 + d100 (R_5x5,e6 - R_5x5,e3));  R = R rho + R (1 - rho) d5;  rho = R_3x3,e6 / R_5x5,e6
     loss = CE + l2 sum ||v||^2 / 2 + lambda 1e3 ln(R_total)
 
-What is kept on purpose: norms are not squared and not divided by their size, thresholds start at 0, weights and thresholds share
-one optimiser, and only the depthwise kernel is masked. So a removed channel still sends relu(beta) through the projection and a
-skipped block still adds a constant: in eval mode this supernet is not its children, and for wide layers sigmoid' is exactly 0.
-What is corrected: the release's decoder swaps 3x3-e6 with 5x5-e3; `PaperSupernet.decode` does not.
+What is kept on purpose: norms are not squared and not divided by their size, thresholds start at 0, weights and
+thresholds share one optimiser, and only the depthwise kernel is masked. So a removed channel still sends relu(beta)
+through the projection and a skipped block still adds a constant: in eval mode this supernet is not its children, and
+for wide layers sigmoid' is exactly 0. What is corrected: the release's decoder swaps 3x3-e6 with 5x5-e3;
+`PaperSupernet.decode` does not.
 
 Beyond the original: tied choices (one indicator, that of the ring, drives kernel and channels) and reduction identities
-(out = d50 block + (1 - d50) identity; the kernel is not multiplied by d50 there) follow the default supernet's definitions.
+(out = d50 block + (1 - d50) identity; the kernel is not multiplied by d50 there) follow the default supernet's
+definitions.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class PaperSchedule:
     Attributes:
         batch: images a step; the learning rate follows it.
         steps: steps of the whole search, 8 epochs of ImageNet at batch 1024 in the release.
-        warm_up_epochs: of `epochs`: lambda is 0 and indicators are dropped; afterwards lambda is on and nothing is dropped.
+        warm_up_epochs: of `epochs`: lambda is 0 and indicators are dropped; afterwards lambda is on and nothing is
+        dropped.
         keep_after: TF1's dropout computes x / keep * floor(keep + u), the identity at keep = 100.
         l2: on every variable but BN's, thresholds included, of sum v^2 / 2.
         epsilon: inside the root of RMSProp, whose mean square starts at 1.
@@ -88,8 +91,11 @@ class PaperSchedule:
 
     def lr(self, step: int) -> float:
         """0.016 batch / 256, times 0.97 every 2.4 epochs in steps; no warm-up."""
-        return self.base_lr * self.batch / self.base_batch * self.lr_decay ** math.floor(
-            self.epoch(step) / self.decay_epochs
+        return (
+            self.base_lr
+            * self.batch
+            / self.base_batch
+            * self.lr_decay ** math.floor(self.epoch(step) / self.decay_epochs)
         )
 
     def keep_prob(self, step: int) -> float:

@@ -1,20 +1,21 @@
-"""The superkernel: one inverted residual that holds every kernel, expansion and squeeze-and-excitation choice in nested weights.
+"""The superkernel: one inverted residual that holds every choice of a layer in nested weights.
 
 Two engines over the same weights:
 
-*sliced* (`SuperBlock.forward`): runs the chosen child only. Closed work is not computed; the gradient of a closed gate is the inner
-product of the gradient that arrives where its branch would have been added with that branch, computed without a graph in the
-backward pass (a probe). The gradient of an open gate is <w, dL/dw> over the weights it switches.
+*sliced* (`SuperBlock.forward`): runs the chosen child only. Closed work is not computed; the gradient of a closed gate
+is the inner product of the gradient that arrives where its branch would have been added with that branch, computed
+without a graph in the backward pass (a probe). The gradient of an open gate is <w, dL/dw> over the weights it switches.
 
-*masked* (`masked.masked_block`): runs everything and multiplies by the gates, by plain autograd. It is the oracle that the sliced
-engine is tested against.
+*masked* (`masked.masked_block`): runs everything and multiplies by the gates, by plain autograd. It is the oracle that
+the sliced engine is tested against.
 
-Where gates act (so that a hard gate gives exactly the child, in train and in eval mode): kernel - the ring's taps; expansion - the
-columns of the projection and of SE's reduce layer; skip - the last BN's scale and shift; SE ratio - the columns of SE's expand
-layer; SE itself - scale = 1 + d (sigmoid(.) - 1). A reduction identity: out = d block + (1 - d) identity. Gating earlier, as the
-original does, lets removed channels send relu(beta) through the projection.
+Where gates act (so that a hard gate gives exactly the child, in train and in eval mode): kernel - the ring's taps;
+expansion - the columns of the projection and of SE's reduce layer; skip - the last BN's scale and shift; SE ratio -
+the columns of SE's expand layer; SE itself - scale = 1 + d (sigmoid(.) - 1). A reduction identity: out = d block + (1
+- d) identity. Gating earlier, as the original does, lets removed channels send relu(beta) through the projection.
 
-The squeeze-and-excitation path is ours (arXiv 1907.00959 did not publish its encoding): bottleneck r x block input channels.
+The squeeze-and-excitation path is ours (arXiv 1907.00959 did not publish its encoding): bottleneck r x block input
+channels.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Index = tuple[slice, ...]
 
 @dataclass
 class View:
-    """A part of a parameter that one pass uses: `leaf` collects its gradient, `parameter[index]` is what an optimiser changes."""
+    """A part of a parameter that one pass uses: `leaf` collects its gradient, optimisers change `parameter[index]`."""
 
     name: str
     parameter: nn.Parameter
@@ -46,7 +47,7 @@ class View:
 
 
 class Views:
-    """The parts of the weights one training pass uses, each a leaf of the graph, so nothing outside the child is touched."""
+    """The parts of the weights one training pass uses, each a leaf of the graph; nothing else is touched."""
 
     def __init__(self) -> None:
         self.taken: list[View] = []
@@ -133,7 +134,9 @@ class SuperBlock(nn.Module):
 
     # -- sliced engine ------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Tensor, setting: Setting, views: Views | None = None, probes: Probes | None = None, name: str = "") -> Tensor:
+    def forward(
+        self, x: Tensor, setting: Setting, views: Views | None = None, probes: Probes | None = None, name: str = ""
+    ) -> Tensor:
         """The child's output. [N, in, S, S] -> [N, out, S', S'].
 
         Args:
@@ -230,7 +233,7 @@ class SuperBlock(nn.Module):
         return self.depthwise(h, channels_last(ring), outer)
 
     def _upper(self, x: Tensor, s: Setting) -> Callable[[], Tensor]:
-        """The activations of the next channel group at the current kernel, batch statistics; computed once, when first needed."""
+        """The activations of the next channel group at the current kernel, batch statistics; computed once."""
         memo: list[Tensor] = []
 
         def compute() -> Tensor:
@@ -245,8 +248,8 @@ class SuperBlock(nn.Module):
 
         return compute
 
-    def _squeeze(self, z, s, take, closed, upper, probes):  # noqa: ANN001, ANN202 - see the docstring
-        """Squeeze-and-excitation at the current level: (scaled activations, function giving the next channel group's scale)."""
+    def _squeeze(self, z, s, take, closed, upper, probes):
+        """Squeeze-and-excitation at the current level: (scaled activations, the next channel group's scale)."""
         if self.se is None:
             return z, None
         c, optional = self.channels[s.expansion], int(self.layer.se[0] == 0)
@@ -263,7 +266,7 @@ class SuperBlock(nn.Module):
         for chain in ("expansion", "tied"):
             if chain in closed and s.expansion + 1 < len(self.channels):
                 reduce = self.se.conv_reduce.weight.detach()[:r, c : self.channels[s.expansion + 1]]
-                hidden = closed[chain](hidden, lambda: F.conv2d(upper().mean((2, 3), keepdim=True), reduce))
+                hidden = closed[chain](hidden, lambda w=reduce: F.conv2d(upper().mean((2, 3), keepdim=True), w))
         hidden = F.relu(hidden)
         q = F.conv2d(hidden, take("se.conv_expand.weight", cols, rows), take("se.conv_expand.bias", cols))
         if "se" in closed and s.se + 1 < len(self.layer.se):
@@ -312,7 +315,7 @@ class SuperBlock(nn.Module):
                 continue
             self._collect_chain(chain, first, setting, dot, probes)
 
-    def _collect_chain(self, chain, first, s, dot, probes) -> None:  # noqa: ANN001
+    def _collect_chain(self, chain, first, s, dot, probes) -> None:
         on = s.kernel if chain == "tied" else getattr(s, chain)
         optional = int(self.layer.se[0] == 0)
         if not on or (chain == "se" and on <= optional and optional):

@@ -1,8 +1,8 @@
 """The one training loop: supernets and final networks both run through `fit`.
 
-What is trained is a plain dict, the state; what a step does is a function ``step(state, batch) -> metrics``. The loop counts,
-logs, shows progress, keeps checkpoints and resumes. Because batches and draws are functions of (seed, epoch, step), a resumed
-training equals an unbroken one bit for bit on the CPU.
+What is trained is a plain dict, the state; what a step does is a function ``step(state, batch) -> metrics``. The loop
+counts, logs, shows progress, keeps checkpoints and resumes. Because batches and draws are functions of (seed, epoch,
+step), a resumed training equals an unbroken one bit for bit on the CPU.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def fit(
                 state["sums"], state["counts"] = {}, {}
                 if run:
                     run.log(row)
-            due = time.monotonic() - last_save > checkpoint_seconds or (checkpoint_steps and done % checkpoint_steps == 0)
+            due = time.monotonic() - last_save > checkpoint_seconds or (
+                checkpoint_steps and done % checkpoint_steps == 0
+            )
             if run and (due or done == total):
                 run.save(snapshot(state), done, tag)
                 last_save = time.monotonic()

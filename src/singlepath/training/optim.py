@@ -1,8 +1,8 @@
 """Optimisers that change parts of parameters: one small function each, with explicit state.
 
-A supernet pass uses slices of the weights. What lies outside the executed child must get no update, no momentum and no decay, so
-the optimiser works on `View`s: `parameter[index]`, its gradient, and the same index of the state. A plain network is the case
-in which every index is the whole parameter.
+A supernet pass uses slices of the weights. What lies outside the executed child must get no update, no momentum and no
+decay, so the optimiser works on `View`s: `parameter[index]`, its gradient, and the same index of the state. A plain
+network is the case in which every index is the whole parameter.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ State = dict[str, Tensor]
 class TrainedPart(Protocol):
     """What an optimiser needs of a part of a parameter; `supernet.View` is one."""
 
-    name: str
-    parameter: nn.Parameter
-    index: tuple[slice, ...] | None
-    leaf: Tensor
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameter(self) -> nn.Parameter: ...
+    @property
+    def index(self) -> tuple[slice, ...] | None: ...
+    @property
+    def leaf(self) -> Tensor: ...
 
 
 class WholeParameter:
@@ -34,7 +38,7 @@ class WholeParameter:
         self.name, self.parameter, self.index, self.leaf = name, parameter, None, parameter
 
 
-def whole(module: nn.Module) -> list[TrainedPart]:
+def whole(module: nn.Module) -> Sequence[TrainedPart]:
     return [WholeParameter(n, p) for n, p in module.named_parameters() if p.requires_grad]
 
 

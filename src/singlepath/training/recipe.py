@@ -1,7 +1,8 @@
 """Recipes: how a network is trained. A recipe is a frozen value; the named ones are the three below.
 
-`base` is without tricks, `full` with them, so that a result can be reported both ways (arXiv 1912.12522, best practice 1);
-`single-path` is the final training of Single-Path NAS' release: RMSProp, 350 epochs, x0.97 every 2.4 epochs, EMA 0.9999.
+`base` is without tricks, `full` with them, so that a result can be reported both ways (arXiv 1912.12522, best practice
+1); `single-path` is the final training of Single-Path NAS' release: RMSProp, 350 epochs, x0.97 every 2.4 epochs, EMA
+0.9999.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,10 @@ from singlepath.training.loop import Progress, fit, quiet
 from singlepath.training.optim import OPTIMISERS, whole
 from singlepath.training.recipe import Recipe, learning_rate
 
-__all__ = ["accuracy", "autocast", "cross_entropy", "evaluate", "prepare", "score", "train_network"]
+__all__ = ["accuracy", "autocast", "cross_entropy", "evaluate", "image_losses", "prepare", "train_network"]
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def autocast(device: torch.device | str) -> torch.autocast:
@@ -28,7 +31,7 @@ def autocast(device: torch.device | str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda")
 
 
-def prepare(network: nn.Module, recipe: Recipe) -> nn.Module:
+def prepare(network: M, recipe: Recipe) -> M:
     """Set what the recipe says of the network itself: dropout and BN momentum."""
     for part in network.modules():
         if isinstance(part, nn.Dropout):
@@ -68,24 +71,24 @@ def train_network(
     The average weights are returned where the recipe keeps them. No epoch is picked on any data.
     """
     images = images if images is not None else data.all_train
-    network = prepare(network or build(spec, seed), recipe).to(device).train()  # type: ignore[assignment]
+    trained = prepare(network or build(spec, seed), recipe).to(device).train()
     steps = batch_count(len(images), recipe.batch_size)
-    state: dict[str, Any] = {"model": network, "optimiser": {}, "step": 0}
+    state: dict[str, Any] = {"model": trained, "optimiser": {}, "step": 0}
     if recipe.ema:
-        state["average"] = copy.deepcopy(network)
-    parts, update, augment = whole(network), OPTIMISERS[recipe.optimiser], recipe.augment(data)
+        state["average"] = copy.deepcopy(trained)
+    parts, update, augment = whole(trained), OPTIMISERS[recipe.optimiser], recipe.augment(data)
 
     def step(state: dict[str, Any], batch: Batch) -> dict[str, float | Tensor]:
         if recipe.dropout:
             torch.manual_seed(int(generator(seed, "dropout", state["step"]).integers(2**62)))
         with autocast(device):
-            loss, logits = mixed_loss(network, batch, recipe, seed, state["step"])
-        network.zero_grad(set_to_none=True)
+            loss, logits = mixed_loss(trained, batch, recipe, seed, state["step"])
+        trained.zero_grad(set_to_none=True)
         loss.backward()
         lr = learning_rate(recipe, state["step"], steps)
         update(parts, state["optimiser"], lr, momentum=recipe.momentum, decay=recipe.weight_decay)
         if recipe.ema:
-            average(state["average"], network, recipe.ema, state["step"])
+            average(state["average"], trained, recipe.ema, state["step"])
         return {"loss": loss.detach(), "accuracy": accuracy(logits.detach(), batch.y)}
 
     def epoch_batches(epoch: int, start: int) -> Iterable[Batch]:
@@ -139,14 +142,8 @@ def evaluate(
 
 
 @torch.no_grad()
-def score(network: nn.Module, held_out: list[Batch]) -> tuple[float, float]:
-    """(cross-entropy, accuracy) on batches that are already in memory, eval mode."""
+def image_losses(network: nn.Module, held_out: list[Batch]) -> Tensor:
+    """Cross-entropy of every image of batches that are already in memory, eval mode; [N] on the CPU."""
     network.eval()
-    loss, right, count = 0.0, 0.0, 0
-    for batch in held_out:
-        logits = network(batch.x).float()
-        loss += float(F.cross_entropy(logits, batch.y, reduction="sum"))
-        right += float((logits.argmax(1) == batch.y).sum())
-        count += len(batch.y)
-    return loss / count, right / count
-
+    losses = [F.cross_entropy(network(b.x).float(), b.y, reduction="none") for b in held_out]
+    return torch.cat(losses).cpu()
