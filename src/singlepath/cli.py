@@ -19,6 +19,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
@@ -38,14 +39,14 @@ Config = Annotated[Path | None, typer.Option(help="a YAML file of options; flags
 def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     """The function as a command: the same parameters, and --json and --config."""
     signature = inspect.signature(function, eval_str=True)
-    defaults = {k: p.default for k, p in signature.parameters.items()}
+    types = {k: p.annotation for k, p in signature.parameters.items()}
 
     def run(ctx: typer.Context, **values: Any) -> None:
         as_json, config = values.pop("json"), values.pop("config")
         given = {k for k in values if ctx.get_parameter_source(k).name == "COMMANDLINE"}  # type: ignore[union-attr]
         for source in (config, values.get("resume")):
             if source is not None:
-                merge(values, given, read_options(Path(source), defaults))
+                merge(values, given, read_options(Path(source), types))
         with shown():
             result = function(**values)
         show(result, as_json)
@@ -62,8 +63,8 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     return run
 
 
-def read_options(path: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """The options of a YAML file or of a run folder's config.yaml."""
+def read_options(path: Path, types: dict[str, Any]) -> dict[str, Any]:
+    """The options of a YAML file or of a run folder's config.yaml, each as its type says."""
     file = path / "config.yaml" if path.is_dir() else path
     if not file.is_file():
         raise user_error(f"there is no {file}", "allowed: a run folder, or a YAML file of options", "check the path")
@@ -76,19 +77,33 @@ def read_options(path: Path, known: dict[str, Any]) -> dict[str, Any]:
     options = loaded.get("options", loaded) if isinstance(loaded, dict) else None
     if not isinstance(options, dict):
         raise user_error(f"{file} holds no options", "allowed: lines of option: value", "mend the file")
-    for name in options:
-        if str(name).replace("-", "_") not in known:
-            raise unknown("option", name, known, f"in {file}:")
-    return {str(k).replace("-", "_"): v for k, v in options.items()}
+    read = {}
+    for name, value in options.items():
+        option = str(name).replace("-", "_")
+        if option not in types:
+            raise unknown("option", name, types, f"in {file}:")
+        read[option] = typed(option, value, types[option], file)
+    return read
+
+
+def typed(option: str, value: Any, kind: Any, file: Path) -> Any:
+    """A value of a file as an option's type; numbers and lists stand for their text where the option is a text."""
+    adapter = TypeAdapter(kind)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        allowed = error.errors()[0]["msg"]
+    try:
+        return adapter.validate_python(str(value))
+    except ValidationError:
+        raise user_error(f"{option}: {value!r} in {file}", f"allowed: {allowed}", f"correct {option} there") from None
 
 
 def merge(values: dict[str, Any], given: set[str], options: dict[str, Any]) -> None:
     """Options of a file, where the user has not typed the flag."""
     for name, value in options.items():
         if name not in given:
-            values[name] = (
-                Path(value) if isinstance(value, str) and name in ("out", "resume", "run", "model") else value
-            )
+            values[name] = value
 
 
 def show(result: dict[str, Any], as_json: bool) -> None:

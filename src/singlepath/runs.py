@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pickle
 import platform
 import subprocess
 import sys
@@ -35,6 +36,9 @@ __all__ = ["Run", "cpu_name", "environment", "load_checkpoint", "read_json", "wr
 PACKAGES = ("singlepath", "torch", "numpy", "onnx", "onnxruntime", "scikit-learn", "pillow", "pyarrow", "safetensors")
 # what must agree with the folder's configuration before a run goes on; the second group may change if the user says so
 FIXED_ENVIRONMENT = ("threads", "device")
+# what a checkpoint raises that is torn, filled with zeros, or holds anything but plain values and tensors
+TORN = (RuntimeError, EOFError, KeyError, TypeError, OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
+OWN_FILES = {".lock", "config.yaml"}
 
 
 def write_atomic(path: Path, data: bytes | str) -> Path:
@@ -117,6 +121,7 @@ class Run:
 
     def __init__(self, path: Path, lock: Any, note: Callable[[str], None]) -> None:
         self.path, self._lock, self.note = path, lock, note
+        self._fresh = False
 
     @classmethod
     def open(
@@ -135,7 +140,7 @@ class Run:
                 f"{path} is a file", "allowed: a folder that does not exist yet", f"type {flag} another/folder"
             )
         known = (path / "config.yaml").is_file()
-        if path.is_dir() and any(path.iterdir()) and not resume:
+        if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()) and not resume:
             again = "type --resume to go on with it, or another folder" if known else f"type {flag} another/folder"
             raise user_error(f"the output folder {path} exists and is not empty", "allowed: a new folder", again)
         if resume and not known:
@@ -144,6 +149,7 @@ class Run:
             )
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, cls._acquire(path), note)
+        run._fresh = not known
         try:
             run._configure({k: _plain(v) for k, v in options.items()}, known, allow_changed)
         except BaseException:
@@ -176,7 +182,9 @@ class Run:
                 self.path / "config.yaml", yaml.safe_dump({"options": options, **environment()}, sort_keys=False)
             )
             return
-        before = self.config["options"]
+        config = self.config
+        before = config["options"]
+        changed = {}
         for key in dict.fromkeys([*before, *options]):
             if before.get(key) == options.get(key):
                 continue
@@ -186,6 +194,7 @@ class Run:
                         f"{key} changes from {before.get(key)} to {options.get(key)}: "
                         "results will differ in the last digits"
                     )
+                    changed[key] = options.get(key)
                     continue
                 raise user_error(
                     f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
@@ -196,6 +205,9 @@ class Run:
                 "a resumed run keeps its options",
                 f"type --{key.replace('_', '-')} {before.get(key)} or another folder",
             )  # fmt: skip
+        if changed:
+            config["options"] = before | changed
+            write_atomic(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -210,8 +222,17 @@ class Run:
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._fresh and kind is not None and issubclass(kind, UserError):
+            self._forget()
         self.close()
+
+    def _forget(self) -> None:
+        """A command that was refused before it began leaves no folder, so that it can be typed again, mended."""
+        if {p.name for p in self.path.iterdir()} <= OWN_FILES:
+            for name in OWN_FILES:
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
 
     # -- metrics ------------------------------------------------------------------------------------------------------
 
@@ -263,7 +284,7 @@ class Run:
             try:
                 saved = torch.load(path, map_location=map_location, weights_only=True)
                 state, length = saved["state"], int(saved["metrics_bytes"])
-            except (RuntimeError, EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+            except TORN as error:
                 self.note(f"checkpoint {path.name} is torn ({type(error).__name__}); going back to the one before")
                 continue
             metrics = self.path / "metrics.jsonl"
@@ -271,7 +292,7 @@ class Run:
                 os.truncate(metrics, length)
             return state
         metrics = self.path / "metrics.jsonl"
-        if not self._checkpoints(tag) and metrics.is_file():
+        if metrics.is_file():
             os.truncate(metrics, self._length_before(tag))
         return None
 
@@ -304,7 +325,7 @@ def load_checkpoint(run: Path, tag: str) -> dict[str, Any] | None:
     for path in sorted((run / "checkpoints").glob(f"{tag}-*.pt"), reverse=True):
         try:
             return torch.load(path, map_location="cpu", weights_only=True)["state"]
-        except (RuntimeError, EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile):
+        except TORN:
             continue
     return None
 

@@ -7,6 +7,7 @@ step), a resumed training equals an unbroken one bit for bit on the CPU.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -14,11 +15,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from singlepath.errors import user_error
 from singlepath.runs import Run
 
 __all__ = ["Progress", "fit", "quiet"]
 
 State = dict[str, Any]
+INTERVAL = "SINGLEPATH_CHECKPOINT_SECONDS"
 
 
 class Progress(Protocol):
@@ -55,8 +58,10 @@ def fit(
         run: where metrics and checkpoints go, and where an interrupted training is picked up; None keeps nothing.
         log: values added to every logged row.
         log_steps: steps between logged rows; by default one row an epoch.
-        checkpoint_seconds, checkpoint_steps: a checkpoint is kept after so long, and at the end.
+        checkpoint_seconds, checkpoint_steps: a checkpoint is kept after so long, and at the end. The environment
+            variable SINGLEPATH_CHECKPOINT_SECONDS, where set, takes the place of the first.
     """
+    checkpoint_seconds = interval(checkpoint_seconds)
     state.setdefault("step", 0)
     state.setdefault("sums", {})
     state.setdefault("counts", {})
@@ -86,6 +91,17 @@ def fit(
         seconds = time.monotonic() - started
         run.time({"phase": tag, "seconds": seconds, "steps": total - first})
     return state
+
+
+def interval(seconds: float) -> float:
+    """Seconds between checkpoints: the environment's, or as given."""
+    text = os.environ.get(INTERVAL)
+    if not text:
+        return seconds
+    try:
+        return float(text)
+    except ValueError:
+        raise user_error(f"{INTERVAL}={text!r}", "allowed: a number of seconds", f"type {INTERVAL}=30") from None
 
 
 def _add(state: State, metrics: Mapping[str, float | Tensor]) -> None:

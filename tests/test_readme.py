@@ -1,0 +1,71 @@
+"""Every command and the Python code of the README run, with --quick, as a reader would type them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from singlepath.cli import status
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+QUICK = {"check", "design", "measure", "search", "train", "latency"}  # commands with --quick
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = "\n".join(blocks("bash")).splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("singlepath ")]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with `my-photos`: two classes of small pictures that differ in colour."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("cat", "dog")):
+        folder = tmp_path / "my-photos" / name
+        folder.mkdir(parents=True)
+        for i in range(24):
+            pixels = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
+            pixels[..., number] += 120
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_names_the_main_commands() -> None:
+    assert {c[1] for c in commands()} == {
+        "check", "design", "predict", "measure", "search", "train", "evaluate", "export", "report", "latency",
+    }  # fmt: skip
+
+
+def test_every_command_runs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands():
+        arguments = [*command[1:], *(["--quick"] if command[1] in QUICK else [])]
+        code = status(arguments)
+        said = capsys.readouterr()
+        assert code == 0, f"{' '.join(command)}: {said.err}"
+    assert (photos / "runs/photos/export/onnx/model.onnx").is_file()
+    assert (photos / "runs/photos/report.html").is_file()
+
+
+def test_the_python_code_runs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = blocks("python")
+    assert "sp.design(" in code
+    namespace: dict[str, object] = {}
+    exec(code.replace("sp.design(", "sp.design(quick=True, "), namespace)
+    assert "against" in capsys.readouterr().out
+    assert type(namespace["child"]).__name__ == "Network"
+
+
+def test_files_the_readme_links_to_exist() -> None:
+    root = Path(__file__).parent.parent
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (root / target).is_file(), target
