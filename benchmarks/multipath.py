@@ -1,8 +1,9 @@
 """A multi-path supernet on the layers of a space: what the single-path one is compared with.
 
-Every searchable layer holds a block of its own for each of its options and adds up all of their outputs, weighted by a
-softmax (DARTS, arXiv 1806.09055; FBNet, arXiv 1812.03443): with kernels {3, 5}, expansions {3, 6} and skip, 5 operations
-a layer; with kernels up to 7, 7. The options are the space's own: a kernel that would touch only padding is no option.
+Every searchable layer holds a block of its own for each of its options and adds up all of their outputs, weighted by
+a softmax (DARTS, arXiv 1806.09055; FBNet, arXiv 1812.03443): with kernels {3, 5}, expansions {3, 6} and skip, 5
+operations a layer; with kernels up to 7, 7. The options are the space's own: a kernel that would touch only padding is
+no option.
 """
 
 from __future__ import annotations

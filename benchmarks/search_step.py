@@ -1,8 +1,8 @@
 """What a pass of the search costs beside a training step of the largest plain child of the same space.
 
 A search takes one decision step for every three weight steps after its warm-up. Both are the search's own functions
-(`search.single_path`), here with every gate open, so nothing is saved by closed work: the mean pass is (3 weight steps +
-1 decision step) / 4. The floor is one training step of the largest plain child, same loss and optimiser.
+(`search.single_path`), here with every gate open, so nothing is saved by closed work: the mean pass is (3 weight
+steps + 1 decision step) / 4. The floor is one training step of the largest plain child, same loss and optimiser.
 
 Time: one step of each a round, in random order, process CPU time on the CPU and CUDA events on a GPU; a second,
 identical floor is the control. Value = median over rounds of pass / floor, divided by that of control / floor; what is
@@ -42,7 +42,7 @@ from singlepath.costs import Budget, count_costs
 from singlepath.data import ArrayImages, Batch, Data, Preprocess
 from singlepath.search import Problem, single_path
 from singlepath.spaces import Space, make
-from singlepath.supernet import Setting
+from singlepath.supernet import Setting, Supernet
 from singlepath.supernet.gates import chain_slices, setting_of_levels
 from singlepath.supernet.paper import build_paper
 from singlepath.training.optim import sgd, whole
@@ -125,8 +125,9 @@ class Search:
         budget = Budget("60%", 0.6 * costs.largest, 0.6 * costs.largest, costs)
         settings = {"warm_up": 0.0}  # every weight step draws its child from the gates
         self.problem = Problem(space, data, budget, seed, 1, config.batch, config.device, settings=settings)
-        self.state = single_path.start(self.problem) | {"step": 0, "steps_per_epoch": 1000}
-        self.net, self.batch = self.state["model"], batch
+        self.state: dict[str, Any] = single_path.start(self.problem) | {"step": 0, "steps_per_epoch": 1000}
+        self.net: Supernet = self.state["model"]
+        self.batch = batch
 
     @property
     def open(self) -> list[Setting]:
@@ -209,9 +210,10 @@ def corrected(taken: dict[str, np.ndarray], name: str, rng: np.random.Generator)
     draws = rng.integers(len(subject), size=(2000, len(subject)))
     spread = np.median(subject[draws], 1) / np.median(control[draws], 1)
     lower, upper = np.quantile(spread, [0.05, 0.95])
+    p10 = np.quantile(taken[name], 0.1) / np.quantile(taken["floor"], 0.1)
     return {
         "ratio": float(np.median(subject) / np.median(control)), "lower": float(lower), "upper": float(upper),
-        "raw": float(np.median(subject)), "p10": float(np.quantile(taken[name], 0.1) / np.quantile(taken["floor"], 0.1)),
+        "raw": float(np.median(subject)), "p10": float(p10),
     }  # fmt: skip
 
 
@@ -252,8 +254,7 @@ def peak_bytes(subject: Subject, device: str) -> int:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         subject.step()
         subject.step()
-    results = record.profiler.kineto_results if record.profiler else None
-    assert results is not None
+    results: Any = record.profiler.kineto_results if record.profiler else None
     events = sorted((e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]")
     return int(np.cumsum([0, *(n for _, n in events)]).max()) + subject.resident()
 

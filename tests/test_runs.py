@@ -179,7 +179,7 @@ def checkpoints(run: Run) -> list[str]:
 
 
 @pytest.fixture
-def run(tmp_path: Path):  # noqa: ANN201
+def run(tmp_path: Path):
     """Three checkpoints were kept, a row of metrics before each, and one row after the last."""
     with opened(tmp_path / "run") as run:
         for step in (1, 2, 3):

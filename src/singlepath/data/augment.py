@@ -34,6 +34,8 @@ class Augment:
         crop_padding: pad by as many zero pixels and crop a random window; 0 for none.
         random_resized: crop a random box of area `min_area`..1 and aspect 3/4..4/3, resized to the input size.
         min_area: smallest box of `random_resized`, as a fraction of the image (0.08 is usual for ImageNet).
+        window: (input side, stored side): crop a random window out of squares that are stored larger than the input;
+            (0, 0) for none.
         randaugment_ops: operations of `operations.OPERATIONS` applied to each image in turn.
         magnitude: of these operations, 0 to 10; each draw varies by a normal deviate of 0.5.
         erase: probability that a random box of the image is replaced by the mean.
@@ -43,6 +45,7 @@ class Augment:
     crop_padding: int = 0
     random_resized: bool = False
     min_area: float = 0.35
+    window: tuple[int, int] = (0, 0)
     randaugment_ops: int = 0
     magnitude: float = 9.0
     erase: float = 0.0
@@ -62,6 +65,8 @@ class Augment:
             draws["shift"] = generator(seed, "shift", epoch).integers(0, 2 * self.crop_padding + 1, (count, 2))
         if self.random_resized:
             draws["crop"] = _boxes(generator(seed, "crop", epoch), count, (self.min_area, 1.0), _CROP_ASPECT)
+        elif self.window[1] > self.window[0]:
+            draws["crop"] = _windows(generator(seed, "window", epoch), count, *self.window)
         if self.randaugment_ops:
             random, shape = generator(seed, "operations", epoch), (count, self.randaugment_ops)
             draws["operation"] = random.integers(0, len(OPERATIONS), shape)
@@ -103,6 +108,15 @@ def _boxes(
     uniform[:, 0] = area[0] + uniform[:, 0] * (area[1] - area[0])
     uniform[:, 1] = np.exp(low + uniform[:, 1] * (high - low))
     return uniform.astype(np.float32)
+
+
+def _windows(random: np.random.Generator, count: int, size: int, stored: int) -> np.ndarray:
+    """Shapes for `crop_boxes` [count, 4]: windows of `size` px on whole pixels of squares of `stored` px."""
+    room = stored - size
+    shapes = np.ones((count, 4), np.float32)
+    shapes[:, 0] = (size / stored) ** 2
+    shapes[:, 2:] = random.integers(0, room + 1, (count, 2)) / room
+    return shapes
 
 
 def _holes(erased: Tensor, shape: Tensor, side: int) -> Tensor:

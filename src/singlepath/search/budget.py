@@ -88,7 +88,7 @@ def random_networks(
             return list(found)
         offer(space.sample(rng))
     completions = _completions(costs, least, most)
-    for _ in range(REJECTIONS if completions[0].any() else 0):
+    for _ in range(REJECTIONS if completions[0][0] else 0):
         if len(found) == count:
             break
         offer(space.architecture(_draw(completions, costs, least, most, rng)))
@@ -104,14 +104,15 @@ def _window(costs: CostModel, least: float, most: float) -> tuple[list[np.ndarra
 def _completions(costs: CostModel, least: float, most: float) -> list[np.ndarray]:
     """completions[i][c]: how many ways layers i... can be chosen so that a network at cell c ends inside the window."""
     cells, low = _window(costs, least, most)
-    ways = np.zeros(CELLS + 1)
+    top = CELLS + len(cells)  # what costs `most` may be rounded up to here
+    ways = np.zeros(top + 1)
     ways[low:] = 1.0
     table = [ways]
     for layer in reversed(cells):
-        before = np.zeros(CELLS + 1)
+        before = np.zeros(top + 1)
         for c in layer:
-            if c <= CELLS:
-                before[: CELLS + 1 - c] += table[0][c:]
+            if c <= top:
+                before[: top + 1 - c] += table[0][c:]
         table.insert(0, before)
     return table
 
@@ -122,7 +123,8 @@ def _draw(
     cells, _ = _window(costs, least, most)
     cell, indices = 0, []
     for i, layer in enumerate(cells):
-        ways = np.array([completions[i + 1][cell + c] if cell + c <= CELLS else 0.0 for c in layer])
+        after = completions[i + 1]
+        ways = np.array([after[cell + c] if cell + c < len(after) else 0.0 for c in layer])
         option = int(rng.choice(len(layer), p=ways / ways.sum()))
         indices.append(option)
         cell += int(layer[option])

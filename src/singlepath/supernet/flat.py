@@ -4,8 +4,8 @@ Gating costs by the number of operations, not by their arithmetic, so nothing he
 definitions, one gate at a time, are `gates.ratios` and `gates.option_probabilities`; the tests hold both to the same
 values.
 
-Ratios: squares of all depthwise kernels of one size stand in one matrix [channels, taps]; a product with 0/1 matrices
-on both sides sums them over (channel group, ring), each sum over its own taps. With s these sums (those of
+Ratios: squares of all depthwise kernels with the same choices stand in one matrix [channels, taps]; a product with 0/1
+matrices on both sides sums them over (channel group, ring), each sum over its own taps. With s these sums (those of
 squeeze-and-excitation after them, then a 1),  r = sqrt(A s) / sqrt(B s),  where the rows of A and B take the means.
 
 Option probabilities: every option is a product of p and 1 - p of some gates, written as positions in [p, 1 - p, 1].
@@ -27,7 +27,7 @@ __all__ = ["FlatGates"]
 
 @dataclass
 class _Kernels:
-    """Layers with one kernel size: their positions, [groups, channels] and [taps, rings] membership, 0/1."""
+    """Layers with the same kernels: their positions, [groups, channels] and [taps, rings] membership, 0/1."""
 
     layers: list[int]
     groups: Tensor
@@ -49,7 +49,7 @@ class FlatGates:
         self._to(device)
         for k in self._kernels:
             flat = torch.cat([kernels[i].detach().permute(0, 2, 3, 1).flatten(1) for i in k.layers])
-            sums.append(torch.chain_matmul(k.groups, flat.float().square(), k.rings).flatten())
+            sums.append((k.groups @ flat.float().square() @ k.rings).flatten())
         if self._excitations:
             parts = [_columns(excitations[i], a, b) for i, a, b in self._excitations]
             sums.append(torch.stack(torch._foreach_norm(parts)).square())
@@ -95,15 +95,13 @@ def _option_table(space: Space, gates: Sequence[Gate]) -> Tensor:
     return torch.tensor([row + [2 * len(gates)] * (longest - len(row)) for row in rows]).T.contiguous()
 
 
-def _ratio_tables(
-    space: Space, gates: Sequence[Gate]
-) -> tuple[list[_Kernels], list[tuple[int, int, int]], Tensor]:
-    """The kernels by size, (layer, first, last column) of excitation groups, and [A; B] of the means."""
-    sizes = sorted({layer.kernels[-1] for layer in space.searchable})
+def _ratio_tables(space: Space, gates: Sequence[Gate]) -> tuple[list[_Kernels], list[tuple[int, int, int]], Tensor]:
+    """The kernels by their choices, (layer, first, last column) of excitation groups, and [A; B] of the means."""
+    choices = sorted({layer.kernels for layer in space.searchable})
     found, position, count = [], {}, 0  # position: (layer, chain, group, ring) -> index in s
-    for size in sizes:
-        layers = [i for i, layer in enumerate(space.searchable) if layer.kernels[-1] == size]
-        table, width = _Kernels(layers, *_membership([space.searchable[i] for i in layers], size)), 0
+    for kernels in choices:
+        layers = [i for i, layer in enumerate(space.searchable) if layer.kernels == kernels]
+        table, width = _Kernels(layers, *_membership([space.searchable[i] for i in layers], kernels)), 0
         rings = table.rings.shape[1]
         for i in layers:
             for group in range(len(groups(space.searchable[i]))):
@@ -156,11 +154,11 @@ def _size(layer: Layer, kind: str, group: int, ring: int) -> int:
     return (widths[group + 1] - widths[group]) * channels[-1]
 
 
-def _membership(layers: Sequence[Layer], size: int) -> tuple[Tensor, Tensor]:
+def _membership(layers: Sequence[Layer], kernels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """[groups, channels] of layers one after the other, and [taps, rings] of their common kernels."""
     lengths = [b - a for layer in layers for a, b in zip([0, *groups(layer)], groups(layer), strict=False)]
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    distance = (torch.arange(size) - size // 2).abs()
+    distance = (torch.arange(kernels[-1]) - kernels[-1] // 2).abs()
     reach = torch.maximum(distance[:, None], distance[None, :]).flatten()
-    ring = torch.bucketize(reach, torch.tensor([k // 2 for k in layers[0].kernels]))
-    return torch.eye(len(lengths))[:, owner].contiguous(), torch.eye(len(layers[0].kernels))[ring].contiguous()
+    ring = torch.bucketize(reach, torch.tensor([k // 2 for k in kernels]))
+    return torch.eye(len(lengths))[:, owner].contiguous(), torch.eye(len(kernels))[ring].contiguous()

@@ -17,18 +17,8 @@ from singlepath.architecture import Architecture
 from singlepath.blocks import Conv2d, Network, activate, build_block, initialise, to_channels_last
 from singlepath.costs.model import CostModel
 from singlepath.spaces import Option, Space
-from singlepath.supernet.gates import (
-    LIMIT,
-    Gate,
-    Setting,
-    chain_slices,
-    crop,
-    gate_gradients,
-    gates_of,
-    level,
-    option_probabilities,
-    ratios,
-)
+from singlepath.supernet.flat import FlatGates
+from singlepath.supernet.gates import LIMIT, Gate, Setting, chain_slices, crop, gate_gradients, gates_of, level
 from singlepath.supernet.masked import masked_block
 from singlepath.supernet.superkernel import Probes, SuperBlock, Views
 
@@ -48,6 +38,7 @@ class Supernet(nn.Module):
     def __init__(self, space: Space):
         super().__init__()
         self.space, self.gates = space, gates_of(space)
+        self.flat = FlatGates(space, self.gates)
         self.conv_stem = Conv2d(space.in_channels, space.stem_channels, 3, space.stem_stride, padding=space.padding)
         self.bn1 = nn.BatchNorm2d(space.stem_channels, space.bn_eps)
         self.layers = nn.ModuleList(self._layers())
@@ -136,7 +127,7 @@ class Supernet(nn.Module):
         """r of every gate, fp32 [gates]; see `gates`."""
         blocks = self.super_blocks
         se = [b.se.conv_expand.weight if b.se is not None else None for b in blocks]
-        return ratios(self.space, self.gates, [b.conv_dw.weight for b in blocks], se).float()
+        return self.flat.ratios([b.conv_dw.weight for b in blocks], se)
 
     def indicators(self) -> Tensor:
         """x = clip(r - t, -4, 4) of every gate, fp32."""
@@ -147,11 +138,14 @@ class Supernet(nn.Module):
         self.thresholds.copy_(self.ratios() - x)
 
     def option_probabilities(self, probability: Tensor) -> list[Tensor]:
-        return option_probabilities(self.space, self.gates, probability)
+        """Of every option of every searchable layer, from the gates' probabilities; differentiable."""
+        return list(self.flat.probabilities(probability).split(self.flat.sections))
 
     def expected_cost(self, costs: CostModel, probability: Tensor) -> Tensor:
         """Expected cost under the gates' probabilities, in costs.unit; differentiable."""
-        return costs.expected(self.option_probabilities(probability))
+        p = self.flat.probabilities(probability)
+        each = torch.tensor([c for layer in costs.layers for c in layer], dtype=p.dtype, device=p.device)
+        return torch.dot(p, each) + costs.fixed
 
     # -- children -----------------------------------------------------------------------------------------------------
 
@@ -226,16 +220,14 @@ def batch_norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Within it, training-mode passes use batch statistics and leave the running ones as they are."""
     norms = batch_norms(module)
-    before = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
+    before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:
-        m.momentum = 0.0
+        m.momentum, m.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
         for m, (momentum, count) in zip(norms, before, strict=True):
-            m.momentum = momentum
-            if count is not None and m.num_batches_tracked is not None:
-                m.num_batches_tracked.copy_(count)
+            m.momentum, m.num_batches_tracked = momentum, count
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import torch
 import torch.nn.functional as F
@@ -301,49 +302,61 @@ class SuperBlock(nn.Module):
         if not setting.on:
             return
 
-        def dot(key: str, keep: tuple[int, ...]) -> Tensor:
+        def pair(key: str) -> tuple[Tensor, Tensor]:
             leaf = leaves[f"{name}.{key}"]
             assert leaf.grad is not None
-            product = leaf.detach() * leaf.grad
-            return product.sum([d for d in range(product.dim()) if d not in keep])
+            return leaf.detach(), leaf.grad
 
         for chain, first in self.gate.items():
             if chain == "skip":
                 if first in probes.chosen:
-                    value = (dot("bn3.weight", ()) + dot("bn3.bias", ())) * probes.chosen[first]
-                    probes.values.append((first, value))
+                    value = torch.dot(*pair("bn3.weight")) + torch.dot(*pair("bn3.bias"))
+                    weight = probes.chosen[first]
+                    probes.values.append((first, value * weight if weight != 1.0 else value))
                 continue
-            self._collect_chain(chain, first, setting, dot, probes)
+            for j, parts in enumerate(self._switched(chain, setting, pair)):
+                probes.values += [(first + j, part) for part in parts]
 
-    def _collect_chain(self, chain, first, s, dot, probes) -> None:
-        on = s.kernel if chain == "tied" else getattr(s, chain)
-        optional = int(self.layer.se[0] == 0)
-        if not on or (chain == "se" and on <= optional and optional):
-            return
-        taps = dot("conv_dw.weight", (2, 3)) if chain in ("kernel", "tied") else None
-        columns = dot("conv_pwl.weight", (1,)) if chain in ("expansion", "tied") else None
-        if columns is not None and self.se is not None and s.se >= optional:
-            columns = columns + dot("se.conv_reduce.weight", (1,))
-        excite = dot("se.conv_expand.weight", (1,)) if chain == "se" else None
-        for j in range(1, on + 1):
-            total = None
-            if taps is not None:
-                inner, outer = self.layer.kernels[j - 1 : j + 1]
-                total = crop(taps, outer).sum() - crop(taps, inner).sum()
-            if columns is not None:
-                part = columns[self.channels[j - 1] : self.channels[j]].sum()
-                total = part if total is None else total + part
-            if excite is not None and j > optional:
-                total = excite[self.reduced[j - 1 - optional] : self.reduced[j - optional]].sum()
-            if total is not None:
-                probes.values.append((first + j - 1, total))
+    def _switched(self, chain: str, s: Setting, pair: Callable[[str], tuple[Tensor, Tensor]]) -> list[list[Tensor]]:
+        """<w, dL/dw> over the weights that each open level of a chain switches, a part for every parameter."""
+        on, optional = s.kernel if chain == "tied" else getattr(s, chain), int(self.layer.se[0] == 0)
+        found: list[list[Tensor]] = [[] for _ in range(on)]
+        if on and chain in ("kernel", "tied"):
+            leaf, grad = pair("conv_dw.weight")
+            taps = leaf * grad
+            sums = [crop(taps, k).sum() for k in self.layer.kernels[: on + 1]]
+            for j in range(on):
+                found[j].append(sums[j + 1] - sums[j])
+        columns: list[tuple[str, list[int], int]] = []  # parameter, sizes of its groups, level of the first upper one
+        if chain in ("expansion", "tied"):
+            columns.append(("conv_pwl.weight", self.channels, 0))
+            if self.se is not None and s.se >= optional:
+                columns.append(("se.conv_reduce.weight", self.channels, 0))
+        if chain == "se":
+            columns.append(("se.conv_expand.weight", self.reduced, optional))
+        for key, sizes, first in columns:
+            for j in range(first, on):
+                leaf, grad = pair(key)
+                part = slice(sizes[j - first], sizes[j - first + 1])
+                found[j].append((leaf[:, part] * grad[:, part]).sum())
+        return found
+
+
+_GETTERS = {
+    key: attrgetter(key)
+    for key in (
+        "conv_pw.weight", "bn1.weight", "bn1.bias", "conv_dw.weight", "bn2.weight", "bn2.bias", "conv_pwl.weight",
+        "bn3.weight", "bn3.bias", "se.conv_reduce.weight", "se.conv_reduce.bias", "se.conv_expand.weight",
+        "se.conv_expand.bias",
+    )
+}  # fmt: skip
 
 
 def _taker(block: SuperBlock, views: Views | None, name: str) -> Callable[..., Tensor]:
     """take("conv_pw.weight", slices...) -> the slice of that parameter, a recorded leaf where there are views."""
 
     def take(key: str, *index: slice) -> Tensor:
-        parameter = block.get_parameter(key)
+        parameter = _GETTERS[key](block)
         if views is not None:
             return views.take(f"{name}.{key}", parameter, index)
         part = parameter[index]

@@ -63,24 +63,18 @@ def _lists(parts: Sequence[TrainedPart], state: State, kind: str, start: float) 
     return [values, gradients, kept]
 
 
-def _decayed(parts: Sequence[TrainedPart], values: list[Tensor], gradients: list[Tensor], decay: float) -> list[Tensor]:
-    """g + decay * w where decay acts."""
-    if not decay:
-        return gradients
-    wanted = [decays(p) for p in parts if p.leaf.grad is not None]
-    chosen = [i for i, w in enumerate(wanted) if w]
-    changed = torch._foreach_add([gradients[i] for i in chosen], [values[i] for i in chosen], alpha=decay)
-    result = list(gradients)
-    for i, g in zip(chosen, changed, strict=True):
-        result[i] = g
-    return result
+def _decay(parts: Sequence[TrainedPart], values: list[Tensor], gradients: list[Tensor], decay: float) -> None:
+    """g += decay * w where decay acts; in the gradients themselves, which nothing reads afterwards."""
+    chosen = [i for i, part in enumerate(p for p in parts if p.leaf.grad is not None) if decays(part)]
+    if decay and chosen:
+        torch._foreach_add_([gradients[i] for i in chosen], [values[i] for i in chosen], alpha=decay)
 
 
 @torch.no_grad()
 def sgd(parts: Sequence[TrainedPart], state: State, lr: float, *, momentum: float = 0.9, decay: float = 0.0) -> None:
     """Nesterov's SGD:  g += decay w;  m = momentum m + g;  w -= lr (g + momentum m)."""
     values, gradients, m = _lists(parts, state, "momentum", 0.0)
-    gradients = _decayed(parts, values, gradients, decay)
+    _decay(parts, values, gradients, decay)
     torch._foreach_mul_(m, momentum)
     torch._foreach_add_(m, gradients)
     torch._foreach_add_(values, gradients, alpha=-lr)
@@ -98,7 +92,7 @@ def rmsprop(
     """
     values, gradients, m = _lists(parts, state, "momentum", 0.0)
     squares = _lists(parts, state, "square", 1.0)[2]
-    gradients = _decayed(parts, values, gradients, decay)
+    _decay(parts, values, gradients, decay)
     torch._foreach_mul_(squares, rho)
     torch._foreach_addcmul_(squares, gradients, gradients, value=1 - rho)
     root = torch._foreach_add(squares, eps)

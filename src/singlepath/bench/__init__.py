@@ -1,0 +1,1 @@
+"""Judging searches: tables of trained networks, and what is computed from them."""

@@ -1,0 +1,1 @@
+"""Published tables of trained networks, read from the files their authors published."""

@@ -1,0 +1,139 @@
+"""Choosing and sampling under a budget, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from singlepath.costs import CostModel, LatencyTable, count_costs
+from singlepath.search import budget
+from singlepath.search.budget import best_under, random_networks
+from singlepath.spaces import Space, make
+
+figures = st.floats(0.0, 10.0, allow_nan=False)
+LAYERS = st.lists(st.lists(st.tuples(figures, st.floats(-5.0, 5.0)), min_size=1, max_size=4), min_size=1, max_size=5)
+
+
+@given(LAYERS, figures, st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=150, deadline=None)
+def test_the_knapsack_is_brute_forces_best_within_the_window(
+    layers: list[list[tuple[float, float]]], fixed: float, upper: float, lower: float
+) -> None:
+    """Up to the grid: a network within one cell a layer of an end of the window may be passed over, never one outside."""
+    costs = CostModel("macs", "MMACs", fixed, tuple(tuple(c for c, _ in layer) for layer in layers))
+    utility = [[u for _, u in layer] for layer in layers]
+    limit = costs.smallest + upper * (costs.largest - costs.smallest) + 1e-6
+    least = lower * limit if lower > 0.2 else 0.0
+    slack = len(layers) * (limit - costs.smallest) / budget.CELLS + 1e-9
+    everything = list(itertools.product(*(range(len(layer)) for layer in layers)))
+    value = {i: sum(u[o] for u, o in zip(utility, i, strict=True)) for i in everything}
+    inner = [i for i in everything if least + slack <= costs.of(i) <= limit - slack]
+    found = best_under(utility, costs, limit, least)
+    if found is None:
+        assert not inner
+        return
+    assert least <= costs.of(found) <= limit
+    assert all(value[found] >= value[i] - 1e-9 for i in inner)
+
+
+def test_the_smallest_network_alone_fits_a_budget_of_its_own_size() -> None:
+    costs = CostModel("macs", "MMACs", 1.0, ((1.0, 2.0), (0.5, 0.0)))
+    assert best_under([[0, 9], [9, 0]], costs, costs.smallest) == (0, 1)
+    assert best_under([[0, 9], [9, 0]], costs, costs.smallest * 0.99) is None
+    assert best_under([[0, 9], [9, 0]], costs, 100.0) == (1, 0)
+    assert best_under([[0, 0], [0, 0]], costs, 100.0, least=50.0) is None
+
+
+def test_a_space_of_3e13_networks_is_searched_exactly() -> None:
+    """Utility = cost: the best network under a limit uses it to within the grid, and never exceeds it."""
+    space = make("mobile")
+    costs = LatencyTable.load("pixel1").costs(space)
+    for limit in (31.0, 45.0, 80.0, 130.0):
+        found = best_under(costs.layers, costs, limit)
+        assert found is not None
+        assert limit - 20 * limit / budget.CELLS - 0.05 <= costs.of(found) <= limit
+
+
+# -- random networks --------------------------------------------------------------------------------------------------
+
+MACRO = make("macro")
+MACRO_COSTS = count_costs(MACRO, "macs")
+
+
+def window(space: Space, costs: CostModel, networks: int, start: float) -> tuple[float, float, set[tuple[str, ...]]]:
+    """A window of costs that holds about so many distinct networks, the first one at quantile `start`; and which."""
+    totals = np.array([costs.fixed])
+    for layer in costs.layers:
+        totals = (totals[:, None] + np.asarray(layer)[None]).ravel()
+    sizes = [len(layer) for layer in costs.layers]
+    names, kept = set(), []
+    for flat in np.argsort(totals, kind="stable")[int(start * len(totals)) :]:
+        architecture = space.architecture([int(i) for i in np.unravel_index(flat, sizes)])
+        if space.canonical(architecture) == architecture:
+            kept.append(float(totals[flat]))
+            names.add(architecture.choices)
+            if len(names) == networks:
+                break
+    least, most = kept[0] - 1e-9, kept[-1] + 1e-9
+    for flat in np.flatnonzero((totals >= least) & (totals <= most)):
+        architecture = space.architecture([int(i) for i in np.unravel_index(flat, sizes)])
+        if space.canonical(architecture) == architecture:
+            names.add(architecture.choices)
+    return least, most, names
+
+
+def chi_square(seen: Counter[tuple[str, ...]], names: set[tuple[str, ...]], draws: int) -> float:
+    """The statistic in standard deviations from its mean under uniformity."""
+    assert set(seen) <= names
+    expected = draws / len(names)
+    freedom = len(names) - 1
+    return (sum((seen[n] - expected) ** 2 / expected for n in names) - freedom) / np.sqrt(2 * freedom)
+
+
+def test_random_networks_are_uniform_over_distinct_networks_of_the_window() -> None:
+    least, most, names = window(MACRO, MACRO_COSTS, 60, 0.4)
+    rng, seen, draws = np.random.default_rng(0), Counter[tuple[str, ...]](), 1500
+    for _ in range(draws):
+        (found,) = random_networks(MACRO, MACRO_COSTS, least, most, 1, rng)
+        seen[found.choices] += 1
+    assert abs(chi_square(seen, names, draws)) < 5
+
+
+def test_a_window_that_one_in_100_000_hits_is_drawn_from_uniformly(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = make("mobile-small")
+    costs = count_costs(space, "macs")
+    least, most, names = window(space, costs, 10, 0.02)
+    assert len(names) / space.size < 8e-5
+    tries: list[int] = []
+    sample = Space.sample
+    monkeypatch.setattr(Space, "sample", lambda self, rng: (tries.append(1), sample(self, rng))[1])
+    monkeypatch.setattr(budget, "REJECTIONS", 400)
+    rng, seen, draws = np.random.default_rng(1), Counter[tuple[str, ...]](), 250
+    for _ in range(draws):
+        (found,) = random_networks(space, costs, least, most, 1, rng)
+        seen[found.choices] += 1
+    assert sum(tries) > 0.9 * 400 * draws, "rejection alone would not have found them"
+    assert abs(chi_square(seen, names, draws)) < 5
+
+
+def test_all_come_back_where_the_window_holds_fewer_than_asked_for() -> None:
+    space = make("mobile-small")
+    costs = count_costs(space, "macs")
+    least, most, names = window(space, costs, 12, 0.02)
+    found = random_networks(space, costs, least, most, 100, np.random.default_rng(0))
+    assert {a.choices for a in found} == names and len(found) == len(names)
+    assert random_networks(space, costs, costs.largest * 1.01, costs.largest * 2, 3, np.random.default_rng(0)) == []
+
+
+def test_random_networks_are_distinct_as_networks_and_within_the_window() -> None:
+    found = random_networks(MACRO, MACRO_COSTS, 36.0, 40.0, 100, np.random.default_rng(0))
+    assert len(found) == 100 == len({MACRO.network(a) for a in found})
+    assert all(36.0 <= MACRO_COSTS.of(MACRO.indices(a)) <= 40.0 for a in found)
+    again = random_networks(MACRO, MACRO_COSTS, 36.0, 40.0, 100, np.random.default_rng(0))
+    other = random_networks(MACRO, MACRO_COSTS, 36.0, 40.0, 100, np.random.default_rng(1))
+    assert found == again and found != other
