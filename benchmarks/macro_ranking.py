@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import at_least, finish, one_thread, parser, table
 from scipy.stats import kendalltau
 
+from common import at_least, finish, one_thread, parser, table
 from singlepath import data as data_room
 from singlepath.architecture import Architecture
 from singlepath.bench.tables import nas_bench_macro
@@ -97,7 +97,9 @@ def trained(args: Any, seed: int, data: Data) -> Supernet:
     return state["model"]
 
 
-def one_seed(args: Any, seed: int, networks: list[Architecture], truth: np.ndarray, mmacs: np.ndarray) -> dict[str, Any]:
+def one_seed(
+    args: Any, seed: int, networks: list[Architecture], truth: np.ndarray, mmacs: np.ndarray
+) -> dict[str, Any]:
     data, started = loaded(args, seed), time.monotonic()
     supernet = trained(args, seed, data)
     space, minutes = supernet.space, (time.monotonic() - started) / 60
@@ -110,7 +112,10 @@ def one_seed(args: Any, seed: int, networks: list[Architecture], truth: np.ndarr
     raw = np.array([-scorer(a) for a in own])
     weights = np.concatenate([np.asarray(w) for w in additive_fit(scorer)])
     smooth = np.array([float(space.encode(a) @ weights) for a in own])
-    write_json(args.out / f"scores-{seed}-{args.passes}.json", {"".join(map(str, space.indices(a))): -s for a, s in zip(own, raw, strict=True)})
+    write_json(
+        args.out / f"scores-{seed}-{args.passes}.json",
+        {"".join(map(str, space.indices(a))): -s for a, s in zip(own, raw, strict=True)},
+    )
     return {
         "seed": seed, "minutes": minutes, "raw": taus(raw, truth, mmacs), "additive": taus(smooth, truth, mmacs),
     }  # fmt: skip

@@ -28,14 +28,15 @@ if __package__ in (None, ""):
 
 from benchmarks.common import at_least, at_most, finish, parser, table
 
-__all__ = ["Killed", "differences", "resume", "search", "start", "stop_after"]
+__all__ = ["STEPS", "Killed", "differences", "resume", "search", "start", "stop_after"]
 
 MOMENTS, QUICK_MOMENTS = 20, 4
 ASKED = [
     "--data", "digits", "--limit", "200", "--space", "mobile-small(width=0.5, input_size=16)", "--budget", "0.9MMACs",
-    "--epochs", "16", "--quick",
+    "--epochs", "10", "--quick",
 ]  # fmt: skip
-CHECKPOINT_SECONDS = "0.2"  # between checkpoints, so that a short search has some
+STEPS = 70  # of this search
+CHECKPOINT_SECONDS = "0.1"  # between checkpoints, so that a short search has some
 
 
 class Killed(NamedTuple):
@@ -78,15 +79,21 @@ def waited_for(folder: Path, process: subprocess.Popen[str]) -> float:
     return time.monotonic()
 
 
-def stop_after(seconds: float, folder: Path, sent: int = signal.SIGKILL) -> Killed:
-    """Start a search and stop it so many seconds after its run folder appeared."""
+def stop_after(seconds: float, folder: Path, sent: int = signal.SIGKILL, step: int = -1) -> Killed:
+    """Start a search and stop it so many seconds after its run folder appeared and a checkpoint of `step` is there."""
     process = start(*ASKED, "--out", folder)
     waited_for(folder, process)
+    while newest(folder) < step and process.poll() is None:
+        time.sleep(0.002)
     time.sleep(seconds)
     process.send_signal(sent)
     _, stderr = process.communicate()
-    steps = [int(p.stem.rpartition("-")[2]) for p in (folder / "checkpoints").glob("search-*.pt")]
-    return Killed(process.returncode, max(steps, default=-1), stderr)
+    return Killed(process.returncode, newest(folder), stderr)
+
+
+def newest(folder: Path) -> int:
+    """The step of the newest checkpoint, -1 where there is none."""
+    return max((int(p.stem.rpartition("-")[2]) for p in (folder / "checkpoints").glob("search-*.pt")), default=-1)
 
 
 def differences(a: Path, b: Path) -> list[str]:

@@ -4,10 +4,10 @@ A search takes one decision step for every three weight steps after its warm-up.
 (`search.single_path`), here with every gate open, so nothing is saved by closed work: the mean pass is (3 weight
 steps + 1 decision step) / 4. The floor is one training step of the largest plain child, same loss and optimiser.
 
-Time: one step of each a round, in random order, process CPU time on the CPU and CUDA events on a GPU; a second,
-identical floor is the control. Value = median over rounds of pass / floor, divided by that of control / floor; what is
-held to the limit is its lower 95 % bootstrap bound over rounds. A control outside 0.97 to 1.03 after 200 rounds ends as
-`inconclusive`, exit status 3.
+Time: one step of each a round, in random order, process CPU time on the CPU and CUDA events on a GPU; malloc set as
+every command sets it; a second, identical floor is the control. Value = median over rounds of pass / floor, divided by
+that of control / floor; what is held to the limit is its lower 95 % bootstrap bound over rounds. A control outside 0.97
+to 1.03 after 200 rounds ends as `inconclusive`, exit status 3.
 
 Launches: operations that torch dispatches below autograd, those that only describe memory (views, `empty`) left out;
 a fused list operation (`_foreach`) counts as one. Memory: what tensors hold at the step's peak (weights, optimiser
@@ -24,7 +24,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 from unittest import mock
@@ -40,6 +39,7 @@ from multipath import build_multipath
 from singlepath.blocks import build as build_plain
 from singlepath.costs import Budget, count_costs
 from singlepath.data import ArrayImages, Batch, Data, Preprocess
+from singlepath.pipeline.setup import keep_memory
 from singlepath.search import Problem, single_path
 from singlepath.spaces import Space, make
 from singlepath.supernet import Setting, Supernet
@@ -188,7 +188,7 @@ def rounds(
         for i in rng.permutation(len(names)):
             taken[names[i]].append(seconds(steps[names[i]], device))
         count = len(taken["floor"])
-        if count >= least and count % 10 == 0 and ("control" not in taken or steady(taken)):
+        if count >= least and count % 5 == 0 and ("control" not in taken or steady(taken)):
             break
     return {name: np.array(values) for name, values in taken.items()}
 
@@ -268,7 +268,7 @@ def study(config: Config, args: Any) -> tuple[list[Check], dict[str, Any], bool]
     search, largest = Search(config, batch, args.seed), config.space().network(config.space().largest())
     floor, control = (training(build_plain(largest, args.seed), batch, config.device) for _ in range(2))
     weight, decision = search.weight(search.open), search.decision(search.open)
-    least, most = (10, 20) if args.quick else (LEAST_ROUNDS, MOST_ROUNDS)
+    least, most = (5, 10) if args.quick else (LEAST_ROUNDS, MOST_ROUNDS)
     steps = {"floor": floor.step, "control": control.step, "weight": weight.step, "decision": decision.step}
     taken = rounds(steps, config.device, least, most, rng)
     taken["pass"] = (taken["weight"] * (EVERY - 1) + taken["decision"]) / EVERY
@@ -316,7 +316,7 @@ def beside(
         subjects[f"{share:.0%} closed: child"] = training(child, batch, config.device)
         subjects[f"{share:.0%} closed: sliced, no probe"] = search.weight(settings)
         subjects[f"{share:.0%} closed: sliced, every off gate probed"] = search.decision(settings)
-    count = 3 if args.quick else 12
+    count = 2 if args.quick else 12
     steps = {"floor": floor.step} | {name: s.step for name, s in subjects.items()}
     taken = rounds(steps, config.device, count, count, rng)
     found = {}
@@ -358,14 +358,6 @@ def report(found: dict[str, Any]) -> None:
     print()
 
 
-@contextmanager
-def fast_convolutions(device: str) -> Any:
-    """Let cuDNN choose its kernels for the shapes at hand, as a long search would."""
-    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, device != "cpu"
-    yield
-    torch.backends.cudnn.benchmark = before
-
-
 def main() -> int:
     options = parser(__doc__)
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -377,20 +369,21 @@ def main() -> int:
         print("--device cuda: torch sees no CUDA device here; allowed: cpu; type --device cpu", file=sys.stderr)
         return 2
     one_thread()
+    keep_memory()  # as every command does
     started = time.perf_counter()
     if args.device == "cuda":
         size = (64, 32) if args.quick else (224, 256)
         configs = [Config(size[0], args.batch or size[1], classes=1000, device="cuda")]
     elif args.quick:
-        configs = [Config(side, args.batch or 16, 0.25, 10) for side in (64, 32)]
+        configs = [Config(side, args.batch or 8, 0.25, 10) for side in (64, 32)]
     else:
         configs = [Config(side, args.batch or 64) for side in (64, 32)]
     checks, found, conclusive = [], [], True
-    with fast_convolutions(args.device):
-        for config in configs:
-            some, values, calm = study(config, args)
-            report(values)
-            checks, found, conclusive = checks + some, [*found, values], conclusive and calm
+    torch.backends.cudnn.benchmark = args.device == "cuda"  # as pays in a long search
+    for config in configs:
+        some, values, calm = study(config, args)
+        report(values)
+        checks, found, conclusive = checks + some, [*found, values], conclusive and calm
     more = {"inconclusive": not conclusive, "results": found, "seconds": round(time.perf_counter() - started, 1)}
     if args.device == "cuda":
         more["gpu"] = torch.cuda.get_device_name()

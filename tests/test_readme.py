@@ -42,7 +42,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_names_the_main_commands() -> None:
     assert {c[1] for c in commands()} == {
-        "check", "design", "predict", "measure", "search", "train", "evaluate", "export", "report", "latency",
+        "check", "design", "predict", "measure", "search", "train", "evaluate", "export", "front", "report", "latency",
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The run folder: whole files, one process at a time, the same options on resume, checkpoints that survive a torn one."""
+"""The run folder: whole files, one process at a time, the same options on resume, torn checkpoints passed over."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ from singlepath.pipeline.progress import shown
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="Designs a convolutional network for your images, device and latency budget.", no_args_is_help=True,
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -140,6 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
 def status(arguments: list[str]) -> int:
     try:
         outcome = app(args=arguments, prog_name="singlepath", standalone_mode=False)
+        if outcome == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return outcome if isinstance(outcome, int) else 0
     except UserError as error:
         print(f"singlepath: {error}", file=sys.stderr)
@@ -149,7 +153,7 @@ def status(arguments: list[str]) -> int:
         return 1
     except (KeyboardInterrupt, typer.Abort):
         print("singlepath: interrupted; go on with --resume RUN", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:

@@ -24,7 +24,7 @@ LAYERS = st.lists(st.lists(st.tuples(figures, st.floats(-5.0, 5.0)), min_size=1,
 def test_the_knapsack_is_brute_forces_best_within_the_window(
     layers: list[list[tuple[float, float]]], fixed: float, upper: float, lower: float
 ) -> None:
-    """Up to the grid: a network within one cell a layer of an end of the window may be passed over, never one outside."""
+    """Up to the grid: a network within one cell a layer of an end of the window may be passed over, none outside."""
     costs = CostModel("macs", "MMACs", fixed, tuple(tuple(c for c, _ in layer) for layer in layers))
     utility = [[u for _, u in layer] for layer in layers]
     limit = costs.smallest + upper * (costs.largest - costs.smallest) + 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -33,7 +34,7 @@ def test_the_papers_schedule_falls_by_3_percent_every_24_tenths_of_an_epoch_afte
         assert seen[round(epoch * per_epoch)] == pytest.approx(expected, rel=1e-12), epoch
     after = seen[5 * per_epoch :]
     stairs = [i for i in range(1, len(after)) if after[i] < after[i - 1]]
-    assert all(abs(b - a - 2.4 * per_epoch) <= 1 for a, b in zip(stairs, stairs[1:], strict=False))
+    assert all(abs(b - a - 2.4 * per_epoch) <= 1 for a, b in itertools.pairwise(stairs))
     assert after[stairs[1]] / after[stairs[0]] == pytest.approx(0.97)
     assert len(stairs) == math.floor(350 / 2.4) - math.floor(5 / 2.4)
 
@@ -58,7 +59,7 @@ def test_base_has_no_tricks_and_full_has_all() -> None:
     tricks = ("ema", "label_smoothing", "dropout", "mixup", "randaugment", "warm_up")
     assert not any(getattr(RECIPES["base"], t) for t in tricks)
     assert all(getattr(RECIPES["full"], t) for t in tricks)
-    with pytest.raises(UserError, match="unknown recipe 'ful'.*type --recipe full"):
+    with pytest.raises(UserError, match=r"unknown recipe 'ful'.*type --recipe full"):
         get_recipe("ful")
 
 

@@ -17,7 +17,7 @@ from singlepath.blocks import build
 from singlepath.data import Batch
 from singlepath.runs import Run
 from singlepath.training import Recipe, evaluate, get_recipe, train_network
-from singlepath.training.loop import fit
+from singlepath.training.loop import fit, quiet
 from singlepath.training.train import average, cross_entropy, mixed_loss, prepare
 
 OPTIONS = {"seed": 0}
@@ -175,7 +175,7 @@ def test_resuming_in_the_middle_of_an_epoch_is_the_unbroken_training_bit_for_bit
     monkeypatch.setenv("SINGLEPATH_CHECKPOINT_SECONDS", "0")
     recipe = short(name)  # 6 steps an epoch
 
-    def train(folder: Path, resume: bool, progress: Any = stop_at(-1)) -> dict[str, Tensor]:
+    def train(folder: Path, resume: bool, progress: Any = quiet) -> dict[str, Tensor]:
         torch.manual_seed(1234 if resume else 99)  # whatever the global generator holds must not matter
         with Run.open(folder, OPTIONS, resume=resume, note=lambda text: None) as run:
             return weights(train_network(spec(), digits(), recipe, seed=5, run=run, progress=progress))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,13 +78,13 @@ def parse_budget(text: str) -> Limit:
     return Limit(str(text), kind, value)
 
 
-def resolve(limit: Limit, costs_of: Callable[[str], CostModel]) -> Budget:
-    """A budget against the cost model of its kind.
+def resolve(limit: Limit, costs_of: Callable[[str], CostModel], share_of: str = "latency") -> Budget:
+    """A budget against the cost model of its kind; one in % is a share of the largest network's cost of `share_of`.
 
     Raises:
         UserError: no network of the space is that small; names the smallest.
     """
-    costs = costs_of(limit.kind or "latency")
+    costs = costs_of(limit.kind or share_of)
     value = limit.value if limit.kind else limit.value * costs.largest
     if value < costs.smallest:
         raise below_smallest(limit.text, costs)
@@ -92,9 +93,12 @@ def resolve(limit: Limit, costs_of: Callable[[str], CostModel]) -> Budget:
 
 
 def below_smallest(text: str, costs: CostModel) -> UserError:
-    share = 100 * costs.smallest / costs.largest
+    least, most = costs.smallest, costs.largest
+    decimals = max(2, 3 - math.floor(math.log10(least)))
+    step = 10.0**-decimals
     return user_error(
-        f"budget {text} is below the smallest network of this space, {costs.smallest:.2f} {costs.unit}",
-        f"allowed: {costs.smallest:.2f} to {costs.largest:.2f} {costs.unit}",
-        f"type --budget {costs.smallest * 1.005 + 0.005:.2f}{costs.unit} or more ({share:.0f}% of the largest)",
+        f"budget {text} is below the smallest network of this space, {least:.{decimals}f} {costs.unit}",
+        f"allowed: {least:.{decimals}f} to {most:.{decimals}f} {costs.unit}",
+        f"type --budget {math.ceil(least / step) * step:.{decimals}f}{costs.unit} or more "
+        f"({math.ceil(100 * least / most)}% of the largest)",
     )

@@ -6,6 +6,7 @@ from singlepath.pipeline.commands import (
     design,
     evaluate,
     export,
+    front,
     latency,
     measure,
     predict,
@@ -15,5 +16,6 @@ from singlepath.pipeline.commands import (
 )
 
 __all__ = [
-    "COMMANDS", "check", "design", "evaluate", "export", "latency", "measure", "predict", "report", "search", "train",
+    "COMMANDS", "check", "design", "evaluate", "export", "front", "latency", "measure", "predict",
+    "report", "search", "train",
 ]  # fmt: skip

@@ -22,14 +22,14 @@ from singlepath.pipeline import finishing
 from singlepath.pipeline import options as o
 from singlepath.pipeline.checking import check_data, search_estimate, space_named_in
 from singlepath.pipeline.design import design_in
+from singlepath.pipeline.front import front_of, supernet_of
 from singlepath.pipeline.outcome import architecture_of, read_result, update_result
 from singlepath.pipeline.progress import note, timing_progress
-from singlepath.pipeline.searching import QUICK_LIMIT, search_in
+from singlepath.pipeline.searching import data_limit, search_in, searched_data
 from singlepath.pipeline.setup import (
     cost_models,
     counted,
     default_out,
-    load_data,
     make_space,
     seconds,
     set_threads,
@@ -37,9 +37,8 @@ from singlepath.pipeline.setup import (
 )
 from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_one
 from singlepath.report import write_report
-from singlepath.runs import Run, load_checkpoint, write_atomic
+from singlepath.runs import Run, write_atomic
 from singlepath.spaces.named import resolve as resolve_architecture
-from singlepath.supernet import Supernet
 from singlepath.training import evaluate as evaluate_network
 
 __all__ = ["COMMANDS"]
@@ -115,16 +114,15 @@ def train(
     Example: singlepath train runs/a --recipe full
     """
     result, options = read_result(run), read_result(run)["options"]
-    space, architecture = architecture_of(run)
-    limit = options["limit"] or (QUICK_LIMIT if options["quick"] else None)
-    data = load_data(options["data"], space, seed=options["seed"], limit=limit)
+    space, data = searched_data(run, options)
+    _, architecture = architecture_of(run)
     chosen = recipe_for(recipe, data, epochs, batch_size, quick)
     if init not in ("scratch", "inherited"):
         raise unknown("init", init, ("scratch", "inherited"), "--init")
     start = inherited(run, space, architecture, data) if init == "inherited" else None
     job = Job(
-        name, run / name, space.network(architecture), chosen, seed, options["data"], limit, options["seed"],
-        set_threads(threads), start,
+        name, run / name, space.network(architecture), chosen, seed, options["data"], data_limit(options),
+        options["seed"],        set_threads(threads), start,
     )  # fmt: skip
     train_one(job, data)
     write_atomic(run / WEIGHTS, job.weights.read_bytes())
@@ -137,11 +135,7 @@ def train(
 
 def inherited(run: Path, space: Any, architecture: Any, data: Any) -> Path:
     """The supernet's weights of an architecture, as a file to start from."""
-    saved = load_checkpoint(run, "supernet")
-    if saved is None:
-        raise user_error(f"{run} holds no supernet", "a search keeps one", "type --init scratch")
-    supernet = Supernet(space)
-    supernet.load_state_dict(saved["supernet"])
+    supernet = supernet_of(run, space)
     target = run / "inherited.safetensors"
     save_weights(supernet.extract(architecture), data.preprocess, data.classes, target)
     return target
@@ -158,9 +152,7 @@ def evaluate(
     """
     set_threads(threads)
     options, loaded = read_result(run)["options"], trained(run)
-    space, _ = architecture_of(run)
-    limit = options["limit"] or (QUICK_LIMIT if options["quick"] else None)
-    data = load_data(options["data"], space, seed=options["seed"], limit=limit)
+    _, data = searched_data(run, options)
     splits = {"test": data.open_test, "val": lambda: data.val, "train": lambda: data.train}
     if split not in splits:
         raise unknown("split", split, splits, "--split")
@@ -214,12 +206,31 @@ def export(
         raise unknown("format", format, [*FORMATS, "all"], "--format")
     options = read_result(run)["options"]
     trained(run)
-    space, _ = architecture_of(run)
-    limit = options["limit"] or (QUICK_LIMIT if options["quick"] else None)
-    data = load_data(options["data"], space, seed=options["seed"], limit=limit)
+    _, data = searched_data(run, options)
     parts = finishing.export_all(run, run / WEIGHTS, formats, finishing.real_images(data))
     update_result(run, export=parts)
     return {"run": str(run), "export": parts}
+
+
+def front(
+    run: o.RunFolder,
+    budgets: Annotated[str, typer.Option(help="budgets apart by commas: 20%,40%,60%")] = "30%,40%,50%,60%,70%,80%,90%",
+    table: Annotated[str | None, typer.Option(help="a latency table of the space; by default the run's own")] = None,
+) -> dict[str, Any]:
+    """The best network of every budget, read off one finished search in minutes.
+
+    Example: singlepath front runs/a --budgets 20%,40%,60%
+    """
+    result = read_result(run)
+    texts = [text.strip() for text in budgets.split(",") if text.strip()]
+    wanted = [parse_budget(text) for text in texts]
+    latencies = None
+    own, share_of = run / "table.json", result["cost"]["kind"]
+    if table or own.is_file():
+        latencies, share_of = LatencyTable.load(table or own), "latency"
+    if latencies is None and any(w.kind == "latency" for w in wanted):
+        raise user_error(f"the run in {run} has no latency table", "budgets in ms need one", "type --table host.json")
+    return front_of(run, result["options"], texts, latencies, share_of)
 
 
 def report(
@@ -324,5 +335,5 @@ def check(
 
 
 COMMANDS = {
-    f.__name__: f for f in (design, check, measure, search, train, evaluate, predict, latency, export, report)
+    f.__name__: f for f in (design, check, measure, search, train, evaluate, predict, latency, export, front, report)
 }  # fmt: skip

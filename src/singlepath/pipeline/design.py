@@ -18,7 +18,7 @@ from singlepath.pipeline import comparing, finishing
 from singlepath.pipeline.checking import seconds_per_image
 from singlepath.pipeline.outcome import random_parts, relative_improvement, update_result
 from singlepath.pipeline.progress import note, timing_progress
-from singlepath.pipeline.searching import QUICK_LIMIT, prepared_in, retimed, search_in, write_found
+from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, write_found
 from singlepath.pipeline.setup import Prepared, cost_models, seconds, set_threads
 from singlepath.pipeline.trainings import WEIGHTS, Job, parallel, recipe_for, train_all
 from singlepath.report import write_report
@@ -123,7 +123,7 @@ def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) ->
     jobs = [
         Job(
             r.name, run.path / "networks" / r.name, r.spec, recipe, options["seed"], options["data"],
-            made_limit(options), options["seed"], threads,
+            data_limit(options), options["seed"], threads,
         )
         for r in everyone
     ]  # fmt: skip
@@ -163,10 +163,6 @@ def baseline_rivals(run: Run, made: Prepared, found: Found) -> list[comparing.Ri
          for r in shelf],
     )  # fmt: skip
     return shelf
-
-
-def made_limit(options: dict[str, Any]) -> int | None:
-    return options["limit"] or (QUICK_LIMIT if options["quick"] else None)
 
 
 def time_final(run: Run, made: Prepared) -> None:

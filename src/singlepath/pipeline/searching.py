@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from singlepath.costs import LatencyTable
+from singlepath.costs import Budget, LatencyTable
+from singlepath.data import Data
 from singlepath.errors import unknown
-from singlepath.pipeline.outcome import found_parts, update_result
+from singlepath.pipeline.outcome import architecture_of, found_parts, update_result
 from singlepath.pipeline.progress import note, progress
-from singlepath.pipeline.setup import Prepared, best_device, prepare, set_threads
+from singlepath.pipeline.setup import Prepared, best_device, load_data, prepare, set_threads
 from singlepath.runs import Run, read_json, write_json
 from singlepath.search import METHODS, Found, Problem, run_search
+from singlepath.spaces import Space
 
-__all__ = ["SEARCH_OPTIONS", "search_in", "search_settings"]
+__all__ = ["SEARCH_OPTIONS", "data_limit", "search_in", "search_settings", "searched_data"]
 
 SPACE_OPTIONS = ("width", "input_size", "kernels", "expansions", "se", "activation")
 SEARCH_OPTIONS = (
@@ -34,10 +37,9 @@ def search_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
-    limit = options["limit"] or (QUICK_LIMIT if options["quick"] else None)
     made = prepare(
         run, data=options["data"], space=options["space"], device_name=options["device"], budget=options["budget"],
-        runtime=options["runtime"], seed=options["seed"], limit=limit, quick=options["quick"],
+        runtime=options["runtime"], seed=options["seed"], limit=data_limit(options), quick=options["quick"],
         **{name: options[name] for name in SPACE_OPTIONS},
     )  # fmt: skip
     fingerprint = run.path / "data.json"
@@ -47,11 +49,22 @@ def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
     return made
 
 
-def problem_of(made: Prepared, options: dict[str, Any], reporter: Any) -> Problem:
+def data_limit(options: dict[str, Any]) -> int | None:
+    """How many training images the run uses."""
+    return options["limit"] or (QUICK_LIMIT if options["quick"] else None)
+
+
+def searched_data(run: Path, options: dict[str, Any]) -> tuple[Space, Data]:
+    """The space of a finished search and its data, loaded again."""
+    space, _ = architecture_of(run)
+    return space, load_data(options["data"], space, seed=options["seed"], limit=data_limit(options))
+
+
+def problem_of(space: Space, data: Data, budget: Budget, options: dict[str, Any]) -> Problem:
+    epochs = options["epochs"] or (QUICK_EPOCHS if options["quick"] else None)
     return Problem(
-        made.space, made.data, made.budget, options["seed"],
-        options["epochs"] or (QUICK_EPOCHS if options["quick"] else None), options["batch_size"], best_device(),
-        options["workers"], search_settings(options), reporter,
+        space, data, budget, options["seed"], epochs, options["batch_size"], best_device(), options["workers"],
+        search_settings(options),
     )  # fmt: skip
 
 
@@ -64,7 +77,8 @@ def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -
     started = time.monotonic()
     target = f"{made.budget.limit:.4g} {made.budget.costs.unit}"
     with progress("search", target) as report:
-        found, state = run_search(problem_of(made, options, report), METHODS[options["mode"]], run)
+        problem = replace(problem_of(made.space, made.data, made.budget, options), progress=report)
+        found, state = run_search(problem, METHODS[options["mode"]], run)
     seconds = time.monotonic() - started
     run.time({"phase": "search and selection", "seconds": seconds})
     if "over_budget" in found.selection:

@@ -93,7 +93,7 @@ def additive_fit(scorer: Scorer) -> list[list[float]]:
     return [part.tolist() for part in np.split(weights, sizes)]
 
 
-def by_gates(problem: Problem, supernet: Supernet, candidates: int) -> Found:
+def by_gates(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer | None = None) -> Found:
     indices = best_under(gate_utility(supernet), problem.costs, problem.budget.target)
     if indices is None:
         raise no_network(problem)
@@ -101,7 +101,7 @@ def by_gates(problem: Problem, supernet: Supernet, candidates: int) -> Found:
     selection = {"method": "gates", "candidates": 0}
     if problem.budget.filled(problem.cost(chosen)):
         return Found(chosen, selection)
-    scorer = Scorer.of(problem, supernet)
+    scorer = scorer or Scorer.of(problem, supernet)
     filled = best_under(gate_utility(supernet), problem.costs, problem.budget.target, FILL * problem.budget.limit)
     rival = problem.space.architecture(filled) if filled else None
     scorer(chosen)
@@ -110,32 +110,50 @@ def by_gates(problem: Problem, supernet: Supernet, candidates: int) -> Found:
     return Found(chosen, selection, reason(problem, chosen, rival, scorer))
 
 
-def by_score(problem: Problem, supernet: Supernet, candidates: int) -> Found:
-    space, costs, budget = problem.space, problem.costs, problem.budget
-    scorer = Scorer.of(problem, supernet)
+def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer | None = None) -> Found:
+    """Score at most `candidates` networks (beside those a given scorer knows already) and take the best under the
+    budget."""
+    scorer = scorer or Scorer.of(problem, supernet)
+    before = len(scorer.known)
     for architecture in starters(problem, supernet, candidates // 2):
         scorer(architecture)
+        problem.progress("select", len(scorer.known) - before, candidates, {})
     for turn in range(ROUNDS):
-        wanted = candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS)
+        wanted = before + candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS)
         for architecture in refinements(problem, scorer, turn):
             if len(scorer.known) < wanted:
                 scorer(architecture)
-                problem.progress("select", len(scorer.known), candidates, {})
-    if not scorer.known:
-        raise no_network(problem)
+                problem.progress("select", len(scorer.known) - before, candidates, {})
     best = choice(problem, scorer)
     selection = {
-        "method": "score", "candidates": len(scorer.known), "held_out_images": sum(len(b.y) for b in scorer.held_out),
-        "score": scorer.known[best], "gates_score": gates_score(problem, scorer),
+        "method": "score", "candidates": len(scorer.known) - before,
+        "held_out_images": sum(len(b.y) for b in scorer.held_out), "score": scorer.known[best],
+        "gates_score": gates_score(problem, scorer),
     }  # fmt: skip
-    if budget.filled(costs.of(space.indices(best))):
+    if problem.budget.filled(problem.cost(best)):
         return Found(best, selection)
     return Found(best, selection, reason(problem, best, best_filled(problem, scorer), scorer))
 
 
+def affordable(problem: Problem, scorer: Scorer) -> list[Architecture]:
+    """What is known and costs no more than the target.
+
+    Where a table gives interchangeable layers different costs, a network's canonical name may cost more than the name
+    it was drawn by; it is the canonical one that would be trained, so its cost decides.
+    """
+    return [a for a in scorer.known if problem.cost(a) <= problem.budget.target]
+
+
 def choice(problem: Problem, scorer: Scorer) -> Architecture:
-    """The lowest cross-entropy; one that leaves more than a tenth of the budget unused must be better beyond noise."""
-    best = min(scorer.known, key=lambda a: (scorer.known[a], a.choices))
+    """The lowest cross-entropy; one that leaves more than a tenth of the budget unused must be better beyond noise.
+
+    Raises:
+        UserError: nothing fits the budget.
+    """
+    known = affordable(problem, scorer)
+    if not known:
+        raise no_network(problem)
+    best = min(known, key=lambda a: (scorer.known[a], a.choices))
     filled = best_filled(problem, scorer)
     if filled is None or filled == best or scorer.better(best, filled):
         return best
@@ -144,9 +162,7 @@ def choice(problem: Problem, scorer: Scorer) -> Architecture:
 
 def best_filled(problem: Problem, scorer: Scorer) -> Architecture | None:
     """The lowest cross-entropy among the networks that use at least 90 % of the budget."""
-    filled = [
-        a for a in scorer.known if problem.budget.filled(problem.cost(a)) and problem.cost(a) <= problem.budget.target
-    ]
+    filled = [a for a in affordable(problem, scorer) if problem.budget.filled(problem.cost(a))]
     return min(filled, key=lambda a: (scorer.known[a], a.choices), default=None)
 
 
@@ -172,8 +188,8 @@ def refinements(problem: Problem, scorer: Scorer, turn: int) -> list[Architectur
         utility = [[u + scale * rng.gumbel() for u in layer] for layer in fit]
         indices = best_under(utility, costs, budget.target)
         found += [space.architecture(indices)] if indices is not None else []
-    best = sorted(scorer.known, key=lambda a: scorer.known[a])[:5]
-    mutants = [space.mutate(best[i % len(best)], rng, 1 + i % 2) for i in range(200)]
+    best = sorted(affordable(problem, scorer), key=lambda a: scorer.known[a])[:5]
+    mutants = [space.mutate(best[i % len(best)], rng, 1 + i % 2) for i in range(200 if best else 0)]
     kept = [m for m in mutants if FILL * budget.limit <= costs.of(space.indices(m)) <= budget.target]
     return list(dict.fromkeys(space.canonical(a) for a in found + kept[:24] if space.canonical(a) not in scorer.known))
 
@@ -206,8 +222,13 @@ def no_network(problem: Problem) -> Exception:
 SELECTIONS = {"score": by_score, "gates": by_gates}
 
 
-def select(problem: Problem, supernet: Supernet, method: str, candidates: int) -> Found:
-    """The architecture that `method` reads off the supernet; within the budget by construction."""
+def select(
+    problem: Problem, supernet: Supernet, method: str, candidates: int, scorer: Scorer | None = None
+) -> Found:  # fmt: skip
+    """The architecture that `method` reads off the supernet; within the budget by construction.
+
+    A scorer that other selections on this supernet have used is reused: its scores count for nothing new.
+    """
     if method not in SELECTIONS:
         raise unknown("selection", method, SELECTIONS, "--select")
-    return SELECTIONS[method](problem, supernet, candidates)
+    return SELECTIONS[method](problem, supernet, candidates, scorer)

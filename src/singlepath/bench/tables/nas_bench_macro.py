@@ -1,8 +1,9 @@
 """NAS-Bench-Macro: the trained accuracy of all 6,561 networks of the space `macro` on CIFAR-10, three seeds each.
 
-Source: "Prioritized Architecture Sampling with Monto-Carlo Tree Search" (arXiv 2103.11922), nas-bench-macro_cifar10.json of the
-authors' repository xiusu/NAS-Bench-Macro (Apache-2.0). A network is named by eight digits; identities inside a stage may stand
-anywhere, so 3,969 networks have 6,561 names. Accuracies are per cent on the test set, best epoch.
+Source: "Prioritized Architecture Sampling with Monto-Carlo Tree Search" (arXiv 2103.11922),
+nas-bench-macro_cifar10.json of the authors' repository xiusu/NAS-Bench-Macro (Apache-2.0). A network is named by eight
+digits; identities inside a stage may stand anywhere, so 3,969 networks have 6,561 names. Accuracies are per cent on the
+test set, best epoch.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def load(folder: Path, space: Space) -> dict[Architecture, Row]:
     """
     path = folder / FILE
     if not path.is_file():
-        raise user_error(f"{path} does not exist", "needed: the published table", "see docs/results.md for where to get it")
+        raise user_error(
+            f"{path} does not exist", "needed: the published table", "see docs/results.md for where to get it"
+        )
     rows: dict[Architecture, Row] = {}
     for name, value in json.loads(path.read_text()).items():
         architecture = space.canonical(space.parse(name))
