@@ -124,7 +124,7 @@ def test_a_folder_killed_before_its_configuration_was_written_can_be_used(tmp_pa
 
 @pytest.mark.parametrize(
     ("key", "value", "says"),
-    [("data", "photos", "type --data digits"), ("seed", 1, "type --seed 0"), ("width", 0.5, "type --width None")],
+    [("data", "photos", "type --data digits"), ("seed", 1, "type --seed 0"), ("width", 0.5, "leave --width out")],
 )
 def test_resume_with_another_option_is_refused_naming_it(tmp_path: Path, key: str, value: Any, says: str) -> None:
     opened(tmp_path / "a").close()

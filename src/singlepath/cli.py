@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
+from singlepath.pipeline.options import Seed
 from singlepath.pipeline.progress import shown
 
 __all__ = ["app", "main"]
@@ -45,6 +46,8 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
 
     def run(ctx: typer.Context, **values: Any) -> None:
         as_json, config = values.pop("json"), values.pop("config")
+        if "seed" not in types:
+            values.pop("seed")  # nothing of this command is drawn at random
         given = {k for k in values if ctx.get_parameter_source(k).name == "COMMANDLINE"}  # type: ignore[union-attr]
         for source in (config, values.get("resume")):
             if source is not None:
@@ -57,6 +60,8 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         "json": inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json),
         "config": inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config),
     }
+    if "seed" not in types:
+        extra["seed"] = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Seed)
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
     run.__signature__ = inspect.Signature([context, *own, *extra.values()])  # type: ignore[attr-defined]
@@ -82,6 +87,8 @@ def read_options(path: Path, types: dict[str, Any]) -> dict[str, Any]:
     read = {}
     for name, value in options.items():
         option = str(name).replace("-", "_")
+        if option == "compute":
+            continue  # written by the run itself: cpu or cuda
         if option not in types:
             raise unknown("option", name, types, f"in {file}:")
         read[option] = typed(option, value, types[option], file)

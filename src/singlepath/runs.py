@@ -35,10 +35,10 @@ __all__ = ["Run", "cpu_name", "environment", "load_checkpoint", "read_json", "wr
 
 PACKAGES = ("singlepath", "torch", "numpy", "onnx", "onnxruntime", "scikit-learn", "pillow", "pyarrow", "safetensors")
 # what must agree with the folder's configuration before a run goes on; the second group may change if the user says so
-FIXED_ENVIRONMENT = ("threads", "device")
+FIXED_ENVIRONMENT = ("threads", "compute")
 # what a checkpoint raises that is torn, filled with zeros, or holds anything but plain values and tensors
 TORN = (RuntimeError, EOFError, KeyError, TypeError, OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
-OWN_FILES = {".lock", "config.yaml"}
+OWN_FILES = {".lock", "config.yaml", "data.json", "table.json", "timing.jsonl"}
 
 
 def write_atomic(path: Path, data: bytes | str) -> Path:
@@ -122,6 +122,7 @@ class Run:
     def __init__(self, path: Path, lock: Any, note: Callable[[str], None]) -> None:
         self.path, self._lock, self.note = path, lock, note
         self._fresh = False
+        self.allow_changed = False
 
     @classmethod
     def open(
@@ -149,7 +150,7 @@ class Run:
             )
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, cls._acquire(path), note)
-        run._fresh = not known
+        run._fresh, run.allow_changed = not known, allow_changed
         try:
             run._configure({k: _plain(v) for k, v in options.items()}, known, allow_changed)
         except BaseException:
@@ -203,7 +204,8 @@ class Run:
             raise user_error(
                 f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
                 "a resumed run keeps its options",
-                f"type --{key.replace('_', '-')} {before.get(key)} or another folder",
+                f"leave --{key.replace('_', '-')} out" if before.get(key) is None
+                else f"type --{key.replace('_', '-')} {before.get(key)} or another folder",
             )  # fmt: skip
         if changed:
             config["options"] = before | changed

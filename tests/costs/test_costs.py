@@ -158,7 +158,6 @@ def test_a_budget_below_the_smallest_network_names_it() -> None:
         ("mobile(width=0.5)", "space mobile"),
         ("mobile(kernels=(3, 5, 7))", "space mobile"),
         ("mobile(activation='hard_swish')", "space mobile"),
-        ("mobile(padding='same')", "space mobile"),
         ("mobile-small", "224 px"),
     ],
 )
@@ -170,6 +169,14 @@ def test_a_table_refuses_other_spaces(space: str, says: str) -> None:
 
 def test_a_table_takes_another_number_of_classes() -> None:
     assert PIXEL1.costs(make("mobile(classes=10)")).largest == PIXEL1.costs(MOBILE).largest
+
+
+def test_published_figures_hold_for_either_padding_and_measured_ones_do_not() -> None:
+    same = make("mobile(padding='same')")
+    assert PIXEL1.costs(same).largest == PIXEL1.costs(MOBILE).largest
+    measured = PIXEL1.model_copy(update={"protocol": {}})
+    with pytest.raises(UserError, match="space mobile"):
+        measured.costs(same)
 
 
 def test_a_table_reads_back_and_misses_are_named() -> None:
@@ -187,6 +194,22 @@ def test_a_table_reads_back_and_misses_are_named() -> None:
 def test_what_is_no_table_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="not a latency table"):
         LatencyTable.from_json(text)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "-1.0"])
+@pytest.mark.parametrize("field", ["ms", "rest_ms", "slope", "intercept", "rmse_ms", "error95"])
+def test_figures_that_are_no_amounts_are_refused(field: str, value: str) -> None:
+    table = json.loads(PIXEL1.to_json())
+    table["validation"] = {"rmse_ms": 1.0, "mean_ms": 9.0, "error95": 0.1, "spearman": 0.9, "networks": 5}
+    owner = {"ms": table["layers"]["3.1"]["k5_e3"], "rest_ms": table, "slope": table["correction"]}
+    owner |= {"intercept": table["correction"], "rmse_ms": table["validation"], "error95": table["validation"]}
+    LatencyTable.from_json(json.dumps(table))
+    owner[field][field] = float(value)
+    if (field, value) == ("intercept", "-1.0"):
+        assert LatencyTable.from_json(json.dumps(table)).correction.intercept == -1
+        return
+    with pytest.raises(UserError, match=rf"not a latency table \(.*{field}"):
+        LatencyTable.from_json(json.dumps(table))
 
 
 def test_a_correction_is_applied_to_the_whole_network() -> None:

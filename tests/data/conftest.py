@@ -55,6 +55,14 @@ def write_npz(path: Path, train: tuple[np.ndarray, np.ndarray], test: tuple[np.n
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "singlepath"
+
+
 Writer = Callable[[Path], Path]
 
 

@@ -29,7 +29,10 @@ from singlepath.supernet.paper import (
 from .helpers import disturb, images, relative
 
 MOBILE = make("mobile")
-TEXTS = ("mobile(width=0.25, input_size=64, classes=5)", "mobile-small(width=0.5, classes=5)", "macro(width=0.25)")
+TEXTS = (
+    "mobile(width=0.25, input_size=64, classes=5)", "mobile-small(width=0.5, classes=5)", "macro(width=0.25)",
+    "mobile-small(width=0.5, classes=5, padding='same')",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

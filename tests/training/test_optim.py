@@ -90,6 +90,23 @@ def test_what_has_no_gradient_is_left_alone() -> None:
     assert set(state) == {f"momentum/{n}" for n, p in net.named_parameters() if p is not first}
 
 
+@pytest.mark.parametrize("name", sorted(OPTIMISERS))
+def test_a_state_read_from_a_checkpoint_moves_to_the_parameters_device_once(name: str) -> None:
+    """`Run.load` reads to the CPU; the device without memory stands for a GPU."""
+    state: dict[str, Tensor] = {}
+    net = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    gradients(net, 0)
+    OPTIMISERS[name](whole(net), state, 0.1)
+    net = net.to("meta")
+    net.weight.grad, net.bias.grad = torch.empty_like(net.weight), torch.empty_like(net.bias)  # type: ignore[union-attr]
+    OPTIMISERS[name](whole(net), state, 0.1)
+    assert {t.device.type for t in state.values()} == {"meta"}
+    assert all(t.is_contiguous(memory_format=torch.channels_last) for t in state.values() if t.dim() == 4)
+    moved = dict(state)
+    OPTIMISERS[name](whole(net), state, 0.1)
+    assert all(state[k] is moved[k] for k in moved)
+
+
 # -- slices of a supernet ---------------------------------------------------------------------------------------------
 
 SPACE = make("mobile-small(width=0.5, input_size=16)")

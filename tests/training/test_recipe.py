@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from tests.training.helpers import digits
 
 from singlepath.errors import UserError
 from singlepath.training import RECIPES, Recipe, get_recipe
+from singlepath.training.optim import rmsprop
 from singlepath.training.recipe import learning_rate
 
 
@@ -22,13 +25,19 @@ def test_the_papers_recipe_has_the_releases_constants() -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.optimiser, recipe.momentum) == (350, 1024, "rmsprop", 0.9)
     assert (recipe.label_smoothing, recipe.dropout, recipe.ema, recipe.bn_momentum) == (0.1, 0.2, 0.9999, 0.01)
     assert recipe.weight_decay == 1e-5 and recipe.lr == 0.064 and recipe.warm_up == 5
+    for batch in (64, 256, 4096):
+        assert recipe.fitted(10**6, batch_size=batch).lr == pytest.approx(0.016 * batch / 256)
+    assert inspect.signature(rmsprop).parameters["eps"].default == 1e-3
+    photos = replace(digits(), preprocess=replace(digits().preprocess, size=224, resize=256))
+    assert recipe.augment(photos).random_resized and recipe.augment(photos).min_area == 0.08
+    assert get_recipe("base").augment(photos).min_area == 0.35
 
 
 def test_the_papers_schedule_falls_by_3_percent_every_24_tenths_of_an_epoch_after_5_epochs_of_warm_up() -> None:
     recipe, per_epoch = get_recipe("single-path"), 20
     seen = rates(recipe, per_epoch)
     warm = seen[: 5 * per_epoch]
-    assert warm == sorted(warm) and warm[0] <= 0.1 * recipe.lr and warm[-1] > 0.95 * recipe.lr
+    assert warm == pytest.approx([recipe.lr * i / len(warm) for i in range(len(warm))])
     for epoch in (5.5, 7.0, 7.5, 9.5, 12.5, 50.5, 349.5):
         expected = recipe.lr * 0.97 ** math.floor(epoch / 2.4)
         assert seen[round(epoch * per_epoch)] == pytest.approx(expected, rel=1e-12), epoch
@@ -39,15 +48,21 @@ def test_the_papers_schedule_falls_by_3_percent_every_24_tenths_of_an_epoch_afte
     assert len(stairs) == math.floor(350 / 2.4) - math.floor(5 / 2.4)
 
 
-def test_base_goes_down_a_cosine_to_zero_and_full_warms_up_first() -> None:
-    base, full = get_recipe("base"), get_recipe("full")
-    seen = rates(base, 10)
-    assert seen[0] == base.lr and seen == sorted(seen, reverse=True) and seen[-1] < 1e-4 * base.lr
-    assert seen[150] == pytest.approx(base.lr / 2)
-    seen = rates(full, 10)
-    top = seen.index(max(seen))
-    assert top == 30 and seen[top] == pytest.approx(full.lr) and seen[:30] == sorted(seen[:30])
-    assert seen[30:] == sorted(seen[30:], reverse=True)
+def test_in_fewer_epochs_the_papers_stairs_shrink_and_the_end_is_the_same() -> None:
+    recipe = get_recipe("single-path")
+    short, long = replace(recipe, epochs=35), replace(recipe, epochs=700)
+    for epoch in (5.0, 12.34, 34.9):
+        assert learning_rate(short, round(epoch * 100), 100) == learning_rate(recipe, round(epoch * 1000), 100)
+    assert learning_rate(long, 69_900, 100) == pytest.approx(recipe.lr * 0.97 ** math.floor(699 / 2.4))
+
+
+@pytest.mark.parametrize(("name", "warm_up"), [("base", 1), ("full", 3)])
+def test_base_and_full_warm_up_and_go_down_a_cosine_to_zero(name: str, warm_up: int) -> None:
+    recipe, top = get_recipe(name), 10 * warm_up
+    seen = rates(recipe, 10)
+    assert seen[0] == pytest.approx(recipe.lr / 10) and seen[:top] == sorted(seen[:top])
+    assert seen[top] == recipe.lr and seen[top:] == sorted(seen[top:], reverse=True) and seen[-1] < 1e-4 * recipe.lr
+    assert seen[(top + len(seen)) // 2] == pytest.approx(recipe.lr / 2, rel=0.02)
 
 
 def test_a_warm_up_is_at_most_a_tenth_of_a_short_training() -> None:
@@ -56,7 +71,7 @@ def test_a_warm_up_is_at_most_a_tenth_of_a_short_training() -> None:
 
 
 def test_base_has_no_tricks_and_full_has_all() -> None:
-    tricks = ("ema", "label_smoothing", "dropout", "mixup", "randaugment", "warm_up")
+    tricks = ("ema", "label_smoothing", "dropout", "mixup", "randaugment", "erase")
     assert not any(getattr(RECIPES["base"], t) for t in tricks)
     assert all(getattr(RECIPES["full"], t) for t in tricks)
     with pytest.raises(UserError, match=r"unknown recipe 'ful'.*type --recipe full"):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from singlepath.blocks import build
 from singlepath.data import Batch
+from singlepath.errors import SinglepathError
 from singlepath.runs import Run
-from singlepath.training import Recipe, evaluate, get_recipe, train_network
+from singlepath.training import Recipe, evaluate, get_recipe, loop, train_network
 from singlepath.training.loop import fit, quiet
 from singlepath.training.train import average, cross_entropy, mixed_loss, prepare
 
@@ -215,6 +216,55 @@ def test_the_loop_takes_every_batch_once_and_logs_means_over_epochs() -> None:
         (8, 8, "x"),
         (12, 12, "x"),
     ]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_training_and_is_never_kept(bad: float) -> None:
+    memory = Memory()
+    with pytest.raises(SinglepathError, match=r"diverged at step 4: loss is not a finite number; type .*--seed"):
+        fit(
+            {}, lambda state, batch: {"loss": torch.tensor(bad if batch == 3 else 1.0)},
+            lambda epoch, start: range(epoch * 2 + start, epoch * 2 + 2), epochs=4, steps_per_epoch=2, tag="x",
+            run=memory, checkpoint_seconds=1e9, checkpoint_steps=3,  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert [row["loss"] for row in memory.rows] == [1.0] and [saved["step"] for saved in memory.saved] == [3]
+
+
+def test_a_diverged_training_leaves_no_checkpoint() -> None:
+    memory = Memory()
+    with pytest.raises(SinglepathError, match="diverged at step 2: held_out_loss"):
+        fit(
+            {}, lambda state, batch: {"held_out_loss": math.nan}, lambda epoch, start: range(9), epochs=1,
+            steps_per_epoch=9, tag="x", run=memory, checkpoint_steps=2,  # type: ignore[arg-type]
+        )  # fmt: skip
+    assert not memory.saved and not memory.rows
+
+
+def test_means_are_of_float64_sums_and_kept_as_plain_numbers() -> None:
+    memory, values = Memory(), [0.1 * i for i in range(10)]
+    fit(
+        {}, lambda state, i: {"loss": torch.tensor(values[i], requires_grad=True), "part": values[i]},
+        lambda epoch, start: range(start, 10), epochs=1, steps_per_epoch=10, tag="x", run=memory,  # type: ignore[arg-type]
+        checkpoint_steps=7, checkpoint_seconds=1e9,
+    )  # fmt: skip
+    singles = torch.tensor(values).double().tolist()
+    assert memory.rows[0]["loss"] == sum(singles) / 10 and memory.rows[0]["part"] == sum(values) / 10
+    assert memory.saved[0]["sums"] == {"loss": sum(singles[:7]), "part": sum(values[:7])}
+    assert type(memory.saved[0]["sums"]["loss"]) is float
+
+
+def test_the_progress_sees_what_was_logged_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SHOW_SECONDS", -1.0)
+    seen: list[dict[str, float]] = []
+    state = fit(
+        {}, lambda state, i: {"loss": float(i)}, lambda epoch, start: range(start, 2), epochs=2, steps_per_epoch=2,
+        tag="x", progress=lambda tag, done, total, values: seen.append(dict(values)),
+        log=lambda s: {"expected_cost": 10.0 * s["step"], "gates": {"a": 1}},
+    )  # fmt: skip
+    first = {"epoch": 1, "epochs": 2}
+    assert seen[:2] == [first | {"loss": 0.0}, first | {"loss": 0.5}]
+    assert [(v["epoch"], v["loss"], v["expected_cost"]) for v in seen[2:]] == [(2, 0.0, 20.0), (2, 0.5, 20.0)]
+    assert "gates" not in seen[-1] and state.keys() == {"step", "sums", "counts"}
 
 
 def test_a_finished_training_does_nothing_on_resume(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,25 +28,29 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class BlockTiming(Strict):
     """One option of one layer: the figure used, and how it was got. Times in ms."""
 
-    ms: float
+    ms: Amount
     statistics: dict[str, float] = Field(default_factory=dict, description="min, p10, median, rounds ... where timed")
 
 
 class Correction(Strict):
-    slope: float = 1.0
-    intercept: float = 0.0
+    slope: Finite = Field(1.0, gt=0)
+    intercept: Finite = 0.0
     networks: int = 0
 
 
 class Validation(Strict):
     """Errors on whole networks that the correction was not fitted on. `error95` is relative."""
 
-    rmse_ms: float
-    mean_ms: float
-    error95: float
+    rmse_ms: Amount
+    mean_ms: Amount
+    error95: Amount
     spearman: float
     networks: int
 
@@ -72,7 +76,7 @@ class LatencyTable(Strict):
     source: str = ""
     hardware: dict[str, str] = Field(default_factory=dict)
     protocol: dict[str, Any] = Field(default_factory=dict)
-    rest_ms: float
+    rest_ms: Amount
     layers: dict[str, dict[str, BlockTiming]]
     correction: Correction = Correction()
     validation: Validation | None = None
@@ -107,8 +111,8 @@ class LatencyTable(Strict):
             raise user_error(
                 f"the table is for {self.input_size} px inputs", f"the space has {space.input_size} px", fix
             )
-        own, other = make(self.space), space
-        if structure(own) != structure(other):
+        own = make(self.space)
+        if structure(own, self.measurable) != structure(space, self.measurable):
             raise user_error(f"the table was made for space {self.space}", f"this run searches {space.id}", fix)
         for layer in space.searchable:
             missing = [t for t in layer.tokens if t not in self.layers.get(layer.name, {}) and t != "skip"]
@@ -152,10 +156,14 @@ class LatencyTable(Strict):
         return cls.from_json(path.read_text(), str(path))
 
 
-def structure(space: Space) -> tuple[Any, ...]:
-    """What latency depends on: all of a space but its class count and its name."""
+def structure(space: Space, padding: bool = True) -> tuple[Any, ...]:
+    """What latency depends on: all of a space but its class count and its name.
+
+    Published figures hold for either padding: those of the Pixel 1 were measured with TensorFlow's.
+    """
     layers = tuple(tuple(getattr(layer, f.name) for f in fields(layer)) for layer in space.layers)
-    return (layers, space.in_channels, space.stem_channels, space.stem_stride, space.head_channels, space.padding)
+    ends = (space.in_channels, space.stem_channels, space.stem_stride, space.head_channels)
+    return (layers, *ends, space.padding if padding else None)
 
 
 def shipped_tables() -> Mapping[str, str]:

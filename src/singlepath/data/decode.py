@@ -15,6 +15,7 @@ import torch
 from singlepath.errors import user_error
 
 from .base import ArrayImages, FileImages, Images
+from .checked import readable
 from .pictures import CorruptImage, Raw, open_picture
 from .preprocess import FILE_CHANNELS, Preprocess
 from .source import FilePart, Part
@@ -50,16 +51,16 @@ def read_part(
 ) -> tuple[Images, list[str]]:
     """The images at `indices` (ascending) and the names of those that cannot be decoded, which are left out.
 
-    `in_memory` decodes to arrays at `preprocess.resize` px; otherwise files are decoded once to see that they can be.
+    `in_memory` decodes to arrays at `preprocess.resize` px; otherwise files are decoded once to see that they can be,
+    and what was seen is remembered (`checked`).
 
     Raises:
         UserError: the arrays would need more than `MOST_IN_MEMORY` bytes.
     """
     side = preprocess.resize
     if isinstance(part, FilePart) and not in_memory:
-        pixels, good = None, [True] * len(indices)
-        for place, result in enumerate(_in_threads(_readable, part.raw(indices), workers)):
-            good[place] = result
+        pixels = None
+        good = readable(part, indices, lambda new: list(_in_threads(_readable, part.raw(new), workers)))
     else:
         _refuse_large(len(indices), preprocess)
         pixels, good = np.zeros((len(indices), preprocess.channels, side, side), np.uint8), [True] * len(indices)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from singlepath.architecture import NetworkSpec
@@ -21,6 +22,10 @@ from singlepath.export.files import write
 __all__ = ["Loaded", "load_weights", "save_weights"]
 
 KEY = "singlepath"
+WRONG = (
+    OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError,
+    RuntimeError,
+)  # fmt: skip
 
 
 class Loaded(NamedTuple):
@@ -74,11 +79,9 @@ def load_weights(path: Path | str) -> Loaded:
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[KEY])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        labels = read_labels(about["preprocess"], about["classes"])
-        network = Network(NetworkSpec.from_dict(about["network"]))
-        network.load_state_dict(state)
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            labels = read_labels(about["preprocess"], about["classes"])
+            network = loaded(NetworkSpec.from_dict(about["network"]), file)
+    except WRONG as error:
         reason = (str(error).splitlines() or [""])[0]
         raise user_error(
             f"{str(path)!r} is not a network that singlepath saved ({type(error).__name__}: {reason})",
@@ -86,3 +89,21 @@ def load_weights(path: Path | str) -> Loaded:
         ) from None  # fmt: skip
     check_fit(network, labels.preprocess, labels.classes)
     return Loaded(to_channels_last(network).eval(), labels.preprocess, labels.classes)
+
+
+def loaded(spec: NetworkSpec, file: Any) -> Network:
+    """The network of a description with an open file's weights; no memory is taken before the shapes agree.
+
+    Raises:
+        ValueError: the file's weights are not those of the network described.
+    """
+    with torch.device("meta"):
+        network = Network(spec)
+    wanted = {name: list(t.shape) for name, t in network.state_dict().items() if t.is_floating_point()}
+    parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    for name in {**wanted, **parts}:
+        found = (parts[name].get_dtype(), parts[name].get_shape()) if name in parts else None
+        if found != ("F32", wanted.get(name)):
+            raise ValueError(f"{name} is {found}, the network described has {('F32', wanted.get(name))}")
+    network.load_state_dict({name: file.get_tensor(name).clone() for name in parts}, assign=True)
+    return network

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from singlepath.architecture import Architecture
 from singlepath.errors import UserError
 from singlepath.pipeline.setup import best_device, load_data, set_threads
 from singlepath.runs import read_json
-from singlepath.search.base import PASSES
+from singlepath.search.base import EPOCHS, PASSES
+from singlepath.search.selection import HELD_OUT, RECALIBRATION
+from singlepath.search.single_path import DEFAULTS
 from singlepath.spaces import SPACES, Space, make
 from singlepath.spaces.named import ALIASES, NAMED, resolve
-from singlepath.supernet import Views, build
+from singlepath.supernet import Setting, Supernet, Views, build
+from singlepath.training.train import autocast
 
 __all__ = ["check_data", "search_estimate", "seconds_per_image", "space_named_in"]
 
-BATCH = 16  # images of the timed passes
+BATCHES = 16, 64  # images of the timed passes; the second where a pass takes less than `LONGEST`
+LONGEST = 1.0  # seconds
+FORWARD = 1 / 3  # of a training pass' time
 
 
 def check_data(source: str, space: Space, seed: int, limit: int | None) -> dict[str, Any]:
@@ -31,25 +38,54 @@ def check_data(source: str, space: Space, seed: int, limit: int | None) -> dict[
     }  # fmt: skip
 
 
-def search_estimate(space: Space, source: str | None, seed: int, limit: int | None) -> dict[str, Any]:
-    """Image passes of a default search, and the minutes they take here."""
+def search_estimate(space: Space, images: int | None, held_out: int | None, seed: int) -> dict[str, Any]:
+    """What a default search computes, and the minutes it takes here; reading image files is not in them.
+
+    Args:
+        images, held_out: of the search's training and held-out parts; None where no data is given, and a search of the
+            least passes with as many held-out images as are ever scored is assumed.
+
+    Returns:
+        `passes`, forward and backward, of single images in weight and decision steps; `scored`, forward passes of the
+        candidates that are compared at the end.
+    """
     set_threads(None)
-    images = len(load_data(source, space, seed=seed, limit=limit).train) if source else None
-    passes = max(PASSES, 15 * (images or 0))
-    return {"images": images, "passes": passes, "minutes": round(seconds_per_image(space, seed) * passes / 60, 1)}
+    epochs = max(EPOCHS, math.ceil(PASSES / images)) if images else 0
+    every = DEFAULTS["every"]
+    passes = round((epochs * images if images else PASSES) * every / (every - 1))
+    each = RECALIBRATION + min(HELD_OUT, HELD_OUT if held_out is None else held_out)
+    scored = DEFAULTS["candidates"] * each
+    minutes = seconds_per_image(space, seed) * (passes + FORWARD * scored) / 60
+    return {"images": images, "passes": passes, "scored": scored, "minutes": round(minutes, 1)}
 
 
 def seconds_per_image(space: Space, seed: int) -> float:
     """Seconds that one training pass of one image takes here, from a few timed passes of a middle network."""
-    supernet = build(space, seed).to(best_device()).train()
+    device = best_device()
+    supernet = build(space, seed).to(device).train()
     settings = supernet.settings(space.architecture([len(layer.options) // 2 for layer in space.searchable]))
-    x = torch.randn(BATCH, space.in_channels, space.input_size, space.input_size, device=best_device())
-    x, best = x.contiguous(memory_format=torch.channels_last), float("inf")
-    for _ in range(4):
-        started = time.perf_counter()
-        supernet(x, settings, Views()).sum().backward()
-        best = min(best, time.perf_counter() - started)
-    return best / BATCH
+
+    def best(batch: int) -> float:
+        """Of three passes; one before them sets things up."""
+        x = torch.randn(batch, space.in_channels, space.input_size, space.input_size, device=device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        return min([one_pass(supernet, settings, x) for _ in range(4)][1:]) / batch
+
+    small, large = BATCHES
+    found = best(small)
+    return best(large) if found * large < LONGEST else found
+
+
+def one_pass(supernet: Supernet, settings: list[Setting], x: Tensor) -> float:
+    """Seconds of a forward and backward pass."""
+    wait = torch.cuda.synchronize if x.is_cuda else lambda: None
+    wait()
+    started = time.perf_counter()
+    with autocast(x.device):
+        logits = supernet(x, settings, Views())
+    logits.float().sum().backward()
+    wait()
+    return time.perf_counter() - started
 
 
 def space_named_in(text: str) -> str:

@@ -5,10 +5,13 @@ Every function returns the JSON object that ``--json`` prints; every option is d
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from singlepath.costs import LatencyTable, activation_bytes, count_costs, macs, parameters, parse_budget
 from singlepath.costs.budget import resolve
@@ -23,10 +26,11 @@ from singlepath.pipeline import options as o
 from singlepath.pipeline.checking import check_data, search_estimate, space_named_in
 from singlepath.pipeline.design import design_in
 from singlepath.pipeline.front import front_of, supernet_of
-from singlepath.pipeline.outcome import architecture_of, read_result, update_result
+from singlepath.pipeline.outcome import architecture_of, forget, read_result, update_result
 from singlepath.pipeline.progress import note, timing_progress
-from singlepath.pipeline.searching import data_limit, search_in, searched_data
+from singlepath.pipeline.searching import check_names, data_limit, search_in, searched_data
 from singlepath.pipeline.setup import (
+    best_device,
     cost_models,
     counted,
     default_out,
@@ -44,11 +48,17 @@ from singlepath.training import evaluate as evaluate_network
 __all__ = ["COMMANDS"]
 
 
-def opened(command: str, out: Path | None, resume: Path | None, values: dict[str, Any]) -> Run:
-    """The run folder of a command: a new one, or the one to go on with."""
+def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
+    """The run folder of a command: a new one, or the one to go on with, whose options stand for those not given."""
+    out, resume = values["out"], values["resume"]
     own = {k: v for k, v in values.items() if k not in ("out", "resume", "allow_changed")}
-    folder = resume or out or default_out(command)
-    own["threads"] = set_threads(values["threads"])
+    check_names(own)
+    if resume is not None and (Path(resume) / "config.yaml").is_file():
+        before = yaml.safe_load((Path(resume) / "config.yaml").read_text())["options"]
+        defaults = {k: p.default for k, p in inspect.signature(command).parameters.items()}
+        own |= {k: before[k] for k in own if k in before and own[k] == defaults[k]}
+    own |= {"threads": set_threads(own["threads"]), "compute": best_device()}
+    folder = Path(resume or out or default_out(command.__name__))
     return Run.open(folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note)
 
 
@@ -73,7 +83,7 @@ def design(
     values = dict(locals())
     if time_limit is not None:
         seconds(time_limit)
-    with opened("design", out, resume, values) as run:
+    with opened(design, values) as run:
         return design_in(run, run.config["options"])
 
 
@@ -92,7 +102,7 @@ def search(
     Example: singlepath search --data photos --device pixel1 --space mobile --budget 80ms --out runs/a
     """
     values = dict(locals())
-    with opened("search", out, resume, values) as run:
+    with opened(search, values) as run:
         found, made = search_in(run, run.config["options"])
         cost = read_result(run.path)["cost"]
         return {
@@ -113,7 +123,10 @@ def train(
 
     Example: singlepath train runs/a --recipe full
     """
-    result, options = read_result(run), read_result(run)["options"]
+    check_names({"recipe": recipe})
+    run = Path(run)
+    result = read_result(run)
+    options = result["options"]
     space, data = searched_data(run, options)
     _, architecture = architecture_of(run)
     chosen = recipe_for(recipe, data, epochs, batch_size, quick)
@@ -122,11 +135,14 @@ def train(
     start = inherited(run, space, architecture, data) if init == "inherited" else None
     job = Job(
         name, run / name, space.network(architecture), chosen, seed, options["data"], data_limit(options),
-        options["seed"],        set_threads(threads), start,
+        options["seed"], set_threads(threads), start,
     )  # fmt: skip
     train_one(job, data)
     write_atomic(run / WEIGHTS, job.weights.read_bytes())
-    update_result(run, training={"recipe": chosen.name, "epochs": chosen.epochs, "seed": seed, "init": init})
+    now = {"recipe": chosen.name, "epochs": chosen.epochs, "seed": seed, "init": init, "name": name}
+    if result.get("training") != now:
+        forget(run, "accuracy", "export")  # they belong to other weights
+    update_result(run, training=now)
     return {
         "run": str(run), "weights": str(run / WEIGHTS), "recipe": chosen.name, "epochs": chosen.epochs,
         "architecture": result["architecture"]["string"], "images": len(data.all_train),
@@ -151,12 +167,16 @@ def evaluate(
     Example: singlepath evaluate runs/a --split test
     """
     set_threads(threads)
+    run = Path(run)
     options, loaded = read_result(run)["options"], trained(run)
     _, data = searched_data(run, options)
     splits = {"test": data.open_test, "val": lambda: data.val, "train": lambda: data.train}
     if split not in splits:
         raise unknown("split", split, splits, "--split")
-    scored = evaluate_network(loaded.network, splits[split](), data.preprocess, classes=len(data.classes))
+    scored = evaluate_network(
+        loaded.network, splits[split](), data.preprocess, classes=len(data.classes), device=best_device(),
+        workers=options["workers"],
+    )  # fmt: skip
     rows = [
         {"class": c, "accuracy": a, "count": n}
         for c, a, n in zip(data.classes, scored["per_class"], scored["counts"], strict=True)
@@ -184,6 +204,7 @@ def predict(
 
     Example: singlepath predict runs/a/export/onnx/model.onnx photo.jpg
     """
+    model = Path(model)
     file = model / WEIGHTS if (model / WEIGHTS).is_file() else model
     found = predict_images(file, images, top=top)
     for p in found:
@@ -201,6 +222,7 @@ def export(
     Example: singlepath export runs/a --format onnx
     """
     set_threads(threads)
+    run = Path(run)
     formats = tuple(FORMATS) if format == "all" else (format,)
     if any(f not in FORMATS for f in formats):
         raise unknown("format", format, [*FORMATS, "all"], "--format")
@@ -221,6 +243,7 @@ def front(
 
     Example: singlepath front runs/a --budgets 20%,40%,60%
     """
+    run = Path(run)
     result = read_result(run)
     texts = [text.strip() for text in budgets.split(",") if text.strip()]
     wanted = [parse_budget(text) for text in texts]
@@ -241,7 +264,7 @@ def report(
 
     Example: singlepath report runs/a
     """
-    return {"run": str(run), "report": str(write_report(run, *(others or [])))}
+    return {"run": str(run), "report": str(write_report(Path(run), *(Path(other) for other in others or [])))}
 
 
 def measure(
@@ -260,7 +283,7 @@ def measure(
         space, width=width, input_size=input_size, kernels=kernels, expansions=expansions, se=se, activation=activation,
         classes=classes,
     )  # fmt: skip
-    path = out or Path(f"{chosen.name}-host.json")
+    path = Path(out or f"{chosen.name}-host.json")
     if path.exists():
         raise user_error(f"the file {path} exists", "allowed: a new file", "type --out another.json")
     with timing_progress("measure") as shown:

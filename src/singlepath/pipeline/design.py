@@ -19,7 +19,7 @@ from singlepath.pipeline.checking import seconds_per_image
 from singlepath.pipeline.outcome import random_parts, relative_improvement, update_result
 from singlepath.pipeline.progress import note, timing_progress
 from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, write_found
-from singlepath.pipeline.setup import Prepared, cost_models, seconds, set_threads
+from singlepath.pipeline.setup import Prepared, best_device, cost_models, seconds, set_threads
 from singlepath.pipeline.trainings import WEIGHTS, Job, parallel, recipe_for, train_all
 from singlepath.report import write_report
 from singlepath.runs import Run, read_json
@@ -130,8 +130,10 @@ def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) ->
     networks = train_all(jobs, made.data)
     (run.path / WEIGHTS).write_bytes(jobs[0].weights.read_bytes())
     test = made.data.open_test()
+    where = {"device": best_device(), "workers": options["workers"]}
     scores = {
-        n: evaluate(net, test, made.data.preprocess, classes=len(made.data.classes)) for n, net in networks.items()
+        name: evaluate(network, test, made.data.preprocess, classes=len(made.data.classes), **where)
+        for name, network in networks.items()
     }
     accuracies = {name: s["accuracy"] for name, s in scores.items()}
     random = random_parts(comparing.rows(rivals, accuracies)) if rivals else None
@@ -193,7 +195,10 @@ def summarise(run: Path, result: dict[str, Any], page: Path) -> dict[str, Any]:
         "budget_ms": cost["budget"] if latency else None, "predicted_ms": cost["predicted"] if latency else None,
         "measured_ms": cost["measured"], "test_accuracy": accuracy["test"], "random_accuracy_mean": random["mean"],
         "random_accuracy_std": random["std"], "relative_improvement": accuracy["relative_improvement"],
-        "baselines": {b["name"]: b["accuracy"] for b in accuracy["baselines"]},
+        "baselines": {
+            b["name"]: {k: b[k] for k in ("accuracy", "predicted", "width", "macs", "parameters")}
+            for b in accuracy["baselines"]
+        },
         "underfilled_reason": cost["underfilled_reason"],
         "onnx_max_abs_difference": result["export"]["onnx"]["max_abs_difference"], "report": str(page),
         "measured_raw_ms": cost.get("measured_raw"), "drift": cost["drift"], "measured_reason": cost["measured_reason"],

@@ -13,7 +13,7 @@ from singlepath.errors import user_error
 from singlepath.runs import read_json, write_json
 from singlepath.spaces import Space, make
 
-__all__ = ["architecture_of", "blocks_of", "cost_of", "read_result", "relative_improvement", "update_result"]
+__all__ = ["architecture_of", "blocks_of", "cost_of", "forget", "read_result", "relative_improvement", "update_result"]
 
 
 def read_result(run: Path) -> dict[str, Any]:
@@ -44,6 +44,12 @@ def update_result(run: Path, **parts: Any) -> dict[str, Any]:
             result[name] = value
     write_json(run / "result.json", result)
     return result
+
+
+def forget(run: Path, *parts: str) -> None:
+    """Drop parts of result.json that describe weights which are no longer the run's."""
+    result = read_json(run / "result.json")
+    write_json(run / "result.json", {name: value for name, value in result.items() if name not in parts})
 
 
 def architecture_of(run: Path) -> tuple[Space, Architecture]:
@@ -107,7 +113,7 @@ def found_parts(
 
 def relative_improvement(accuracy: float, random_mean: float) -> float:
     """RI = 100 (Acc - Acc_random) / Acc_random (arXiv 1912.12522)."""
-    return 100.0 * (accuracy - random_mean) / random_mean
+    return 100.0 * (accuracy - random_mean) / random_mean if random_mean else float("nan")
 
 
 def random_parts(rows: list[dict[str, Any]]) -> dict[str, Any]:

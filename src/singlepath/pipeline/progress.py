@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 __all__ = ["note", "progress", "shown", "timing_progress"]
 
@@ -30,7 +30,7 @@ def shown(show: bool = True) -> Iterator[None]:
 
 def note(text: str) -> None:
     if SHOW.get():
-        CONSOLE.print(text, markup=False)
+        CONSOLE.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -44,12 +44,14 @@ def progress(title: str, target: str = "") -> Iterator[Callable[[str, int, int, 
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=CONSOLE) as bar:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def report(tag: str, done: int, total: int, values: Mapping[str, float]) -> None:
-            task = tasks.setdefault(tag, bar.add_task(title))
+            if tag not in tasks:
+                tasks[tag] = bar.add_task(title)
+            task = tasks[tag]
             text = f"{title} {_words(tag, values, target)}"
-            bar.update(task, total=total, completed=done, description=text)  # type: ignore[arg-type]
+            bar.update(task, total=total, completed=done, description=text)
 
         yield report
 
@@ -72,7 +74,9 @@ def _lines(title: str, target: str) -> Callable[[str, int, int, Mapping[str, flo
             return
         last = now
         left = (now - started) / max(done, 1) * (total - done)
-        CONSOLE.print(f"{title}: {done}/{total} {_words(tag, values, target)}, {left:.0f} s left", markup=False)
+        CONSOLE.print(
+            f"{title}: {done}/{total} {_words(tag, values, target)}, {left:.0f} s left", markup=False, soft_wrap=True
+        )
 
     return report
 

@@ -9,23 +9,23 @@ from typing import Any
 
 import yaml
 
+from singlepath.architecture import Architecture
 from singlepath.costs import Budget, LatencyTable
 from singlepath.data import Data
-from singlepath.errors import unknown
+from singlepath.errors import unknown, user_error
 from singlepath.pipeline.outcome import architecture_of, found_parts, update_result
 from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.setup import Prepared, best_device, load_data, prepare, set_threads
 from singlepath.runs import Run, read_json, write_json
+from singlepath.runtimes import RUNTIMES
 from singlepath.search import METHODS, Found, Problem, run_search
+from singlepath.search.selection import SELECTIONS
 from singlepath.spaces import Space
+from singlepath.training.recipe import RECIPES
 
-__all__ = ["SEARCH_OPTIONS", "data_limit", "search_in", "search_settings", "searched_data"]
+__all__ = ["check_names", "data_limit", "search_in", "search_settings", "searched_data"]
 
 SPACE_OPTIONS = ("width", "input_size", "kernels", "expansions", "se", "activation")
-SEARCH_OPTIONS = (
-    "data", "space", "device", "budget", "mode", "select", "epochs", "batch_size", "limit", "runtime", "seed", "quick",
-    "threads", "workers", *SPACE_OPTIONS,
-)  # fmt: skip
 QUICK = {"candidates": 8}
 QUICK_EPOCHS, QUICK_LIMIT = 1, 600
 
@@ -42,11 +42,27 @@ def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
         runtime=options["runtime"], seed=options["seed"], limit=data_limit(options), quick=options["quick"],
         **{name: options[name] for name in SPACE_OPTIONS},
     )  # fmt: skip
-    fingerprint = run.path / "data.json"
-    if fingerprint.is_file() and read_json(fingerprint)["fingerprint"] != made.data.fingerprint:
-        note("warning: the images are not those the run began with")
+    check_images(run.path, made.data, run.allow_changed)
     run.write("data.json", {"fingerprint": made.data.fingerprint, "classes": list(made.data.classes)})
     return made
+
+
+def check_images(run: Path, data: Data, allow_changed: bool = False) -> None:
+    """Refuse images that are not those a run began with."""
+    known = run / "data.json"
+    if not known.is_file():
+        return
+    before = read_json(known)
+    if before["classes"] != list(data.classes):
+        raise user_error(
+            f"the images in {data.name} have {len(data.classes)} classes", f"the run in {run} has {before['classes']}",
+            "give it back its images, or begin another run",
+        )  # fmt: skip
+    if before["fingerprint"] != data.fingerprint and not allow_changed:
+        raise user_error(
+            f"the images in {data.name} changed since the run in {run} began", "a run keeps its images",
+            "begin another run, or type --allow-changed",
+        )  # fmt: skip
 
 
 def data_limit(options: dict[str, Any]) -> int | None:
@@ -57,7 +73,9 @@ def data_limit(options: dict[str, Any]) -> int | None:
 def searched_data(run: Path, options: dict[str, Any]) -> tuple[Space, Data]:
     """The space of a finished search and its data, loaded again."""
     space, _ = architecture_of(run)
-    return space, load_data(options["data"], space, seed=options["seed"], limit=data_limit(options))
+    data = load_data(options["data"], space, seed=options["seed"], limit=data_limit(options))
+    check_images(run, data)
+    return space, data
 
 
 def problem_of(space: Space, data: Data, budget: Budget, options: dict[str, Any]) -> Problem:
@@ -68,12 +86,21 @@ def problem_of(space: Space, data: Data, budget: Budget, options: dict[str, Any]
     )  # fmt: skip
 
 
+def check_names(options: dict[str, Any]) -> None:
+    """Refuse unknown names before anything is measured or trained."""
+    named = {"mode": METHODS, "select": SELECTIONS, "recipe": RECIPES, "runtime": RUNTIMES}
+    for option, known in named.items():
+        if options.get(option) is not None and options[option] not in known:
+            raise unknown(option, options[option], known, f"--{option}")
+
+
 def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -> tuple[Found, Prepared]:
     """Search inside an open run folder; a search that is already done is read back, an interrupted one goes on."""
-    if options["mode"] not in METHODS:
-        raise unknown("mode", options["mode"], METHODS, "--mode")
     set_threads(options["threads"])
     made = made or prepared_in(run, options)
+    known = kept(run, made)
+    if known is not None:
+        return known, made
     started = time.monotonic()
     target = f"{made.budget.limit:.4g} {made.budget.costs.unit}"
     with progress("search", target) as report:
@@ -83,10 +110,27 @@ def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -
     run.time({"phase": "search and selection", "seconds": seconds})
     if "over_budget" in found.selection:
         note(f"warning: {found.selection['over_budget']}")
-    write_found(run.path, options, made, found)
     if "model" in state:
         run.save({"supernet": dict(state["model"].state_dict())}, 0, "supernet")
+    write_found(run.path, options, made, found)
+    run.write(
+        "found.json", {"budget": budget_of(made), **found._asdict(), "architecture": found.architecture.as_dict()}
+    )
     return found, made
+
+
+def budget_of(made: Prepared) -> list[float]:
+    return [made.budget.limit, made.budget.target]
+
+
+def kept(run: Run, made: Prepared) -> Found | None:
+    """The answer of a search that has ended, if it was for this budget (a table that was timed again changes it)."""
+    if not run.has("found.json"):
+        return None
+    saved = run.read("found.json")
+    if saved.pop("budget") != budget_of(made):
+        return None
+    return Found(Architecture.from_dict(saved.pop("architecture")), **saved)
 
 
 def write_found(path: Path, options: dict[str, Any], made: Prepared, found: Found) -> None:

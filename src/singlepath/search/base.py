@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from singlepath.architecture import Architecture
 from singlepath.costs import Budget, CostModel
 from singlepath.data import Data
@@ -52,13 +54,13 @@ class Problem:
         return self.costs.of(self.space.indices(architecture))
 
 
-PASSES = 40_000  # image passes of a search by default, at least 15 epochs
+PASSES, EPOCHS = 40_000, 15  # image passes of a search by default, in at least so many epochs
 
 
 def search_recipe(problem: Problem) -> Recipe:
     """The base recipe for a supernet, with as many epochs as the search has."""
     images = len(problem.data.train)
-    epochs = problem.epochs or max(15, math.ceil(PASSES / images))
+    epochs = problem.epochs or max(EPOCHS, math.ceil(PASSES / images))
     return get_recipe("base").fitted(images, epochs, problem.batch_size)
 
 
@@ -80,10 +82,19 @@ class Found(NamedTuple):
     underfilled_reason: str | None = None
 
 
+def supernet_weights(state: State) -> Mapping[str, Tensor]:
+    """What the search's supernet learnt, as `Supernet.load_state_dict` takes it; empty where there is none."""
+    return state["model"].state_dict() if "model" in state else {}
+
+
 class Method(NamedTuple):
-    """start(problem) -> state; plan(problem, state); step(problem, state, batch) -> metrics; result(problem, state)."""
+    """start(problem) -> state; plan(problem, state); step(problem, state, batch) -> metrics; result(problem, state).
+
+    weights(state) gives the supernet's weights that children inherit afterwards.
+    """
 
     start: Callable[[Problem], State]
     plan: Callable[[Problem, State], Plan]
     step: Callable[[Problem, State, Any], Mapping[str, Any]]
     result: Callable[[Problem, State], Found]
+    weights: Callable[[State], Mapping[str, Tensor]] = supernet_weights

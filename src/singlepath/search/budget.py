@@ -34,17 +34,20 @@ def best_under(
     """The option indices with the greatest summed utility whose cost is within [least, limit]; None where there are
     none.
 
-    A multiple-choice knapsack: best[c] = max over options o of best[c - cells(o)] + utility(o), layer by layer.
+    A multiple-choice knapsack: best[c] = max over options o of best[c - cells(o)] + utility(o), layer by layer. The
+    grid goes a cell a layer beyond the limit, because costs are rounded up; what is returned is checked against the
+    limit.
     """
-    cells, base, size = _cells(costs, limit)
-    best = np.full(CELLS + 1, -np.inf)
+    cells, _, _ = _cells(costs, limit)
+    top = CELLS + len(cells)
+    best = np.full(top + 1, -np.inf)
     best[0] = 0.0
     choices: list[np.ndarray] = []
     for layer, values in zip(cells, utility, strict=True):
-        candidates = np.full((len(layer), CELLS + 1), -np.inf)
+        candidates = np.full((len(layer), top + 1), -np.inf)
         for o, (c, u) in enumerate(zip(layer, values, strict=True)):
-            if c <= CELLS:
-                candidates[o, c:] = best[: CELLS + 1 - c] + u
+            if c <= top:
+                candidates[o, c:] = best[: top + 1 - c] + u
         choices.append(candidates.argmax(0))
         best = candidates.max(0)
     for cell in np.argsort(-best, kind="stable"):
@@ -53,8 +56,6 @@ def best_under(
         indices = _backtrack(int(cell), cells, choices)
         if least <= costs.of(indices) <= limit:
             return indices
-        if base + cell * size < least:
-            best[cell] = -np.inf
     return None
 
 

@@ -6,7 +6,8 @@ One optimiser (TensorFlow's RMSProp) moves weights and thresholds together on al
 
 For the first 5/8 of the steps lambda is 0 and indicators are dropped with keep 0.6; then lambda is on and nothing is
 dropped. The answer is the last indicators, decoded the right way round. Nothing keeps the budget: lambda is a constant
-the user tunes by hand (`selection.over_budget` says so where it did not fit).
+the user tunes by hand (`selection.over_budget` says so where it did not fit). As in the release, indicators are read
+off the trained weights; what children inherit is the weights' moving average.
 
 The supernet, its constants and what is known to be wrong with it are in `supernet.paper`.
 """
@@ -26,7 +27,8 @@ from singlepath.data.splits import generator
 from singlepath.search.base import Found, Method, Plan, Problem, State, search_recipe
 from singlepath.supernet.paper import PaperSchedule, PaperSupernet, build_paper
 from singlepath.training.optim import rmsprop, whole
-from singlepath.training.train import accuracy, autocast, cross_entropy
+from singlepath.training.recipe import get_recipe
+from singlepath.training.train import accuracy, autocast, average, cross_entropy
 
 __all__ = ["METHOD", "schedule_of"]
 
@@ -56,7 +58,7 @@ def start(problem: Problem) -> State:
 
 def plan(problem: Problem, state: State) -> Plan:
     schedule, recipe = schedule_of(problem), search_recipe(problem)
-    augment = recipe.augment(problem.data)
+    augment = get_recipe("single-path").augment(problem.data)
 
     def epoch_batches(epoch: int, first: int) -> Iterable[Batch]:
         return batches(
@@ -97,10 +99,7 @@ def step(problem: Problem, state: State, batch: Batch) -> Mapping[str, float | T
         whole(net), state["optimiser"], schedule.lr(now), momentum=schedule.momentum, rho=schedule.rmsprop_decay,
         eps=schedule.epsilon,
     )  # fmt: skip
-    with torch.no_grad():
-        for mean, value in zip(state["average"].state_dict().values(), net.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - schedule.ema)
+    average(state["average"], net, schedule.ema, now)
     return {"loss": loss.detach(), "accuracy": accuracy(logits.detach(), batch.y)}
 
 
@@ -118,4 +117,10 @@ def result(problem: Problem, state: State) -> Found:
     return Found(found, selection)
 
 
-METHOD = Method(start, plan, step, result)
+def weights(state: State) -> Mapping[str, Tensor]:
+    """The average weights; thresholds are 0, where the release's start, since the default's gates mean other norms."""
+    mean: PaperSupernet = state["average"]
+    return {**mean.net.state_dict(), "thresholds": torch.zeros_like(mean.thresholds)}
+
+
+METHOD = Method(start, plan, step, result, weights)

@@ -28,7 +28,7 @@ def plan(problem: Problem, state: State) -> Plan:
 
 def step(problem: Problem, state: State, batch: Any) -> Mapping[str, Any]:
     budget, rng = problem.budget, generator(problem.seed, "random method")
-    least = min(FILL * budget.limit, budget.target)
+    least = FILL * (budget.limit if FILL * budget.limit < budget.target else budget.target)
     found = random_networks(problem.space, problem.costs, least, budget.target, 1, rng)
     if not found:
         raise user_error(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from singlepath.blocks import Conv2d, Network, activate, build_block, initialise
 from singlepath.costs.model import CostModel
 from singlepath.spaces import Option, Space
 from singlepath.supernet.flat import FlatGates
-from singlepath.supernet.gates import LIMIT, Gate, Setting, chain_slices, crop, gate_gradients, gates_of, level
+from singlepath.supernet.gates import LIMIT, Setting, chain_slices, crop, gate_gradients, gates_of, level
 from singlepath.supernet.masked import masked_block
 from singlepath.supernet.superkernel import Probes, SuperBlock, Views
 
@@ -247,12 +246,3 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
     for m, momentum in zip(norms, before, strict=True):
         m.momentum = momentum
     network.train(training)
-
-
-def gate_names(gates: Sequence[Gate]) -> list[str]:
-    return [g.name for g in gates]
-
-
-def probabilities(indicators: Tensor) -> np.ndarray:
-    """sigmoid(x) as float64 numpy, for drawing."""
-    return torch.sigmoid(indicators.double()).cpu().numpy()

@@ -102,12 +102,17 @@ class _Attach(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y, probes, gate, branch, weight):  # type: ignore[override]
         ctx.probes, ctx.gate, ctx.branch, ctx.weight = probes, gate, branch, weight
+        kind = y.device.type
+        ctx.precision = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[override]
-        with torch.no_grad():
-            value = (grad * ctx.branch()).sum()
+        # The branch runs in the forward pass' precision: autocast is a state of the thread, and on a GPU this is
+        # another thread than the forward pass'.
+        with torch.no_grad(), torch.autocast(*ctx.precision):
+            branch, half = ctx.branch(), grad.dtype.itemsize < 4
+            value = ((grad.float() * branch.float()) if half else grad * branch).sum()
             ctx.probes.values.append((ctx.gate, value * ctx.weight if ctx.weight != 1.0 else value))
         return grad, None, None, None, None
 

@@ -7,6 +7,7 @@ step), a resumed training equals an unbroken one bit for bit on the CPU.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,17 +16,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from singlepath.errors import user_error
+from singlepath.errors import SinglepathError, user_error
 from singlepath.runs import Run
 
 __all__ = ["Progress", "fit", "quiet"]
 
 State = dict[str, Any]
 INTERVAL = "SINGLEPATH_CHECKPOINT_SECONDS"
+SHOW_SECONDS = 0.2  # between new values for the progress: reading one waits for a GPU
 
 
 class Progress(Protocol):
-    """Is told after every step: how far, of how much, and the newest values."""
+    """Is told after every step: how far, of how much, and recent values (those last logged, means since)."""
 
     def __call__(self, tag: str, done: int, total: int, values: Mapping[str, float]) -> None: ...
 
@@ -60,6 +62,9 @@ def fit(
         log_steps: steps between logged rows; by default one row an epoch.
         checkpoint_seconds, checkpoint_steps: a checkpoint is kept after so long, and at the end. The environment
             variable SINGLEPATH_CHECKPOINT_SECONDS, where set, takes the place of the first.
+
+    Raises:
+        SinglepathError: a loss is not finite when a row is logged or a checkpoint is due.
     """
     checkpoint_seconds = interval(checkpoint_seconds)
     state.setdefault("step", 0)
@@ -69,15 +74,21 @@ def fit(
         restore(state, saved)
     total, every, last_save = epochs * steps_per_epoch, log_steps or steps_per_epoch, time.monotonic()
     started, first = time.monotonic(), state["step"]
+    logged, values, shown = dict[str, float](), dict[str, float](), -math.inf
     while state["step"] < total:
         epoch, start = divmod(state["step"], steps_per_epoch)
         for batch in batches(epoch, start):
             _add(state, step(state, batch))
             state["step"] += 1
             done = state["step"]
-            progress(tag, done, total, {"epoch": epoch + 1, "epochs": epochs, **_means(state)})
+            if done == total or time.monotonic() - shown > SHOW_SECONDS:
+                values, shown = logged | _means(state), time.monotonic()
+            progress(tag, done, total, {"epoch": epoch + 1, "epochs": epochs, **values})
             if done % every == 0 or done == total:
-                row = {"phase": tag, "epoch": epoch, "step": done, **_means(state), **log(state)}
+                _check(state)
+                measured = {**_means(state), **log(state)}
+                row = {"phase": tag, "epoch": epoch, "step": done, **measured}
+                logged = {name: value for name, value in measured.items() if isinstance(value, int | float)}
                 state["sums"], state["counts"] = {}, {}
                 if run:
                     run.log(row)
@@ -85,6 +96,7 @@ def fit(
                 checkpoint_steps and done % checkpoint_steps == 0
             )
             if run and (due or done == total):
+                _check(state)
                 run.save(snapshot(state), done, tag)
                 last_save = time.monotonic()
     if run:
@@ -105,13 +117,27 @@ def interval(seconds: float) -> float:
 
 
 def _add(state: State, metrics: Mapping[str, float | Tensor]) -> None:
+    """Add up in float64 where the values are; `_means` reads them."""
+    sums, counts = state["sums"], state["counts"]
     for name, value in metrics.items():
-        state["sums"][name] = state["sums"].get(name, 0.0) + float(value)
-        state["counts"][name] = state["counts"].get(name, 0) + 1
+        sums[name] = sums.get(name, 0.0) + (value.detach().double() if isinstance(value, Tensor) else value)
+        counts[name] = counts.get(name, 0) + 1
 
 
 def _means(state: State) -> dict[str, float]:
+    """Means since the last row; the sums become plain numbers, the same to the bit."""
+    state["sums"] = {name: float(total) for name, total in state["sums"].items()}
     return {name: total / state["counts"][name] for name, total in state["sums"].items()}
+
+
+def _check(state: State) -> None:
+    """Refuse to log or keep a training whose loss is no number any more."""
+    for name, value in _means(state).items():
+        if name.endswith("loss") and not math.isfinite(value):
+            raise SinglepathError(
+                f"training diverged at step {state['step']}: {name} is not a finite number; "
+                "type a lower --batch-size (the learning rate follows it) or another --seed"
+            )
 
 
 def snapshot(value: Any) -> Any:

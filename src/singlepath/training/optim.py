@@ -53,12 +53,14 @@ def _lists(parts: Sequence[TrainedPart], state: State, kind: str, start: float) 
     for part in parts:
         if part.leaf.grad is None:
             continue
-        key = f"{kind}/{part.name}"
-        if key not in state:
-            state[key] = torch.full_like(part.parameter, start, memory_format=torch.preserve_format)
-        data = part.parameter.detach()
+        key, data = f"{kind}/{part.name}", part.parameter.detach()
+        known = state.get(key)
+        if known is None:
+            known = state[key] = torch.full_like(data, start, memory_format=torch.preserve_format)
+        elif known.device != data.device:  # read from a checkpoint
+            known = state[key] = known.to(data.device, memory_format=torch.preserve_format)
         values.append(data if part.index is None else data[part.index])
-        kept.append(state[key] if part.index is None else state[key][part.index])
+        kept.append(known if part.index is None else known[part.index])
         gradients.append(part.leaf.grad)
     return [values, gradients, kept]
 
