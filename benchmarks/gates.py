@@ -10,8 +10,8 @@ on.
 
 Worth: on the supernet that a search has at the end of its warm-up, for random children and all their off gates, the
 gate's gradient dL/dd against the true change of held-out loss, L(gate on) - L(gate off), batch statistics, the same
-images; Spearman's rank correlation over all pairs. The same of the gates that are on, where about 0 is expected:
-<w, dL/dw> vanishes where the weights have converged.
+images; Spearman's rank correlation over all pairs, with its 90 % bootstrap interval over children. The same of the
+gates that are on, where about 0 is expected: <w, dL/dw> vanishes where the weights have converged.
 
 Exact: gate and weight gradients of the sliced engine against autograd through the masked one, fp64.
 
@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -74,13 +75,13 @@ class Study:
 
 
 FULL = (
-    Study("digits", "mobile-small", "digits", 32, 64, 36, children=12),
-    Study("CIFAR-10, 4,000 images", "mobile-small", "cifar10", 32, 64, 14, limit=4000, children=12),
+    Study("digits", "mobile-small", "digits", 32, 64, 36, children=24),
+    Study("CIFAR-10, 4,000 images", "mobile-small", "cifar10", 32, 64, 14, limit=4000, children=24),
     Study("C = 96 ... 1152", "mobile", "digits", 96, 8, 12, settings={"warm_up": 0.05, "every": 2}),
 )
 SMALL = "mobile-small(width=0.25)"
 QUICK = (
-    Study("digits", SMALL, "digits", 16, 64, 6, 8, settings={"warm_up": 0.7, "every": 2}, children=3),
+    Study("digits", SMALL, "digits", 16, 64, 6, 8, settings={"warm_up": 0.7, "every": 2}, children=6),
     Study("CIFAR-10, 600 images", SMALL, "cifar10", 16, 64, 4, 8, 600, {"warm_up": 0.1, "every": 2}),
     Study("C = 96 ... 1152", "mobile", "digits", 64, 4, 1, 3, 300, {"warm_up": 0.0, "every": 2}),
 )
@@ -114,10 +115,10 @@ class Watch:
 def observed(net: Supernet, settings: Sequence[Setting]) -> np.ndarray:
     """Which gates a pass says something about, [gates] bool: the open ones and the first closed one of every chain."""
     seen = np.zeros(len(net.gates), bool)
-    for layer, chain, where in chain_slices(net.gates):
+    for layer, kind, where in chain_slices(net.gates):
         s = settings[layer]
-        if chain == "skip" or s.on:
-            seen[where.start : min(where.stop, where.start + level(s, chain) + 1)] = True
+        if kind == "skip" or s.on:
+            seen[where.start : min(where.stop, where.start + level(s, kind) + 1)] = True
     return seen
 
 
@@ -218,43 +219,63 @@ def switched(s: Setting, gate: Gate, on: bool) -> Setting:
     return replace(s, **{gate.chain: j})
 
 
+Pair = tuple[str, float, float]  # chain, dL/dd, L(on) - L(off)
+
+
+def compared(net: Supernet, batch: Batch, settings: list[Setting], on_too: bool) -> dict[bool, list[Pair]]:
+    """Gradient and true change of a child's off gates (and of its on gates), by whether the gate is on."""
+    views, probes = Views(), Probes(dict.fromkeys(range(len(net.gates)), 1.0))
+    loss = F.cross_entropy(net(batch.x, settings, views, probes), batch.y)
+    loss.backward()
+    gradient, seen = net.gate_gradients(settings, views, probes), observed(net, settings)
+    for view in views.taken:
+        view.leaf.grad = None
+    pairs: dict[bool, list[Pair]] = {True: [], False: []}
+    for i, gate in enumerate(net.gates):
+        s = settings[gate.layer]
+        on = level(s, gate.chain)
+        is_on = gate.level <= on
+        if seen[i] and gate.level in (on, on + 1) and (on_too or not is_on):  # the last open, the first closed level
+            other = list(settings)
+            other[gate.layer] = switched(s, gate, not is_on)
+            with torch.no_grad():
+                changed = float(F.cross_entropy(net(batch.x, other), batch.y)) - float(loss.detach())
+            pairs[is_on].append((gate.chain, float(gradient[i]), -changed if is_on else changed))
+    return pairs
+
+
 def ranking(net: Supernet, batch: Batch, children: int, seed: int) -> dict[str, Any]:
-    """Spearman's rank correlation of gate gradients with true changes of loss, over all gates of random children."""
+    """Spearman's rank correlation of gate gradients with true changes of loss, over the gates of random children.
+
+    Children have every gate off with probability 1/2. Beside it, half as many of those that the search draws (each
+    gate off with its own probability) and of those that the warm-up draws (uniform over the options).
+    """
     rng, training = np.random.default_rng(seed), net.training
-    pairs: dict[bool, list[tuple[str, float, float]]] = {True: [], False: []}
+    half, own = [0.5] * len(net.gates), torch.sigmoid(net.indicators()).tolist()
     net.train()
     with frozen_statistics(net):
-        for _ in range(children):
-            settings = sample_settings(net.space, net.gates, [0.5] * len(net.gates), rng)
-            views, probes = Views(), Probes(dict.fromkeys(range(len(net.gates)), 1.0))
-            loss = F.cross_entropy(net(batch.x, settings, views, probes), batch.y)
-            loss.backward()
-            gradient, seen = net.gate_gradients(settings, views, probes), observed(net, settings)
-            for view in views.taken:
-                view.leaf.grad = None
-            for i, gate in enumerate(net.gates):
-                s = settings[gate.layer]
-                on = level(s, gate.chain)
-                if seen[i] and gate.level in (on, on + 1):  # the last open level and the first closed one
-                    other = list(settings)
-                    other[gate.layer] = switched(s, gate, gate.level > on)
-                    with torch.no_grad():
-                        changed = float(F.cross_entropy(net(batch.x, other), batch.y)) - float(loss.detach())
-                    is_on = gate.level <= on
-                    pairs[is_on].append((gate.chain, float(gradient[i]), -changed if is_on else changed))
+        drawn = [sample_settings(net.space, net.gates, half, rng) for _ in range(children)]
+        pairs = [compared(net, batch, s, i < children // 3) for i, s in enumerate(drawn)]
+        beside = {
+            "search_draws": [sample_settings(net.space, net.gates, own, rng) for _ in range(children // 2)],
+            "uniform": [net.settings(net.space.sample(rng)) for _ in range(children // 2)],
+        }
+        others = {name: [compared(net, batch, s, False)[False] for s in some] for name, some in beside.items()}
     net.train(training)
-    found: dict[str, Any] = {"children": children, "held_out_images": len(batch.y)}
-    for is_on, name in ((False, "off"), (True, "on")):
-        rows = pairs[is_on]
-        found |= {f"spearman_{name}": spearman(rows), f"pairs_{name}": len(rows)}
-        by_chain = {c: spearman([r for r in rows if r[0] == c]) for c in sorted({r[0] for r in rows})}
-        found[f"spearman_{name}_by_chain"] = by_chain
-        slope = np.array([(r[1], r[2]) for r in rows])
-        found[f"predicted_over_true_{name}"] = float(np.abs(slope[:, 0]).mean() / np.abs(slope[:, 1]).mean())
-    return found
+    off, on = [p[False] for p in pairs], [row for p in pairs for row in p[True]]
+    rows = list(chain.from_iterable(off))
+    picks = rng.integers(children, size=(500, children))
+    spread = np.nanquantile([spearman([r for i in pick for r in off[i]]) for pick in picks], [0.05, 0.95])
+    return {
+        "children": children, "held_out_images": len(batch.y), "pairs_off": len(rows), "pairs_on": len(on),
+        "spearman_off": spearman(rows), "spearman_off_90": spread.tolist(), "spearman_on": spearman(on),
+        "by_chain": {c: spearman([r for r in rows if r[0] == c]) for c in sorted({r[0] for r in rows})},
+        "beside": {name: spearman(list(chain.from_iterable(some))) for name, some in others.items()},
+        "predicted_over_true": float(np.abs([r[1] for r in rows]).mean() / np.abs([r[2] for r in rows]).mean()),
+    }  # fmt: skip
 
 
-def spearman(rows: Sequence[tuple[str, float, float]]) -> float:
+def spearman(rows: Sequence[Pair]) -> float:
     """Rank correlation of the second and third entries; NaN for fewer than three rows."""
     if len(rows) < 3:
         return float("nan")
@@ -298,6 +319,12 @@ def exactness(text: str, seed: int) -> tuple[float, float]:
     return float((gates - d.grad).abs().max() / d.grad.abs().max()), worst
 
 
+def shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(map(shown, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def main() -> int:
     args = parser(__doc__).parse_args()
     one_thread()
@@ -315,9 +342,9 @@ def main() -> int:
         checks.append(at_most(f"sliced against masked, fp64: {name}", worst, EXACT))
     columns = (
         "study", "gates", "channels", "decision_steps", "least_observed", "zero_gradients", "smallest_gradient",
-        "least_off", "spearman_off", "spearman_on", "paper_frozen_gates",
+        "least_off", "spearman_off", "spearman_off_90", "spearman_on", "paper_frozen_gates",
     )  # fmt: skip
-    print(table(columns, [[str(s.get(c, "-")) for c in columns] for s in studies]) + "\n")
+    print(table(columns, [[shown(s.get(c, "-")) for c in columns] for s in studies]) + "\n")
     print(table(["space", "least share off"], [[k, v] for k, v in shares.items()]) + "\n")
     wide = build_paper(make("mobile"), args.seed)
     paper = {"space": "mobile", "frozen": wide.frozen_gates(), "gates": len(wide.net.gates)}

@@ -1,9 +1,9 @@
 """How well the supernet ranks the networks of NAS-Bench-Macro, against their trained accuracies.
 
-The default search's supernet is trained on CIFAR-10 (reduced protocol, the same for every contender: width 0.25, random 24 px
-windows, `--passes` image passes), networks are scored by held-out cross-entropy, scores are smoothed by the additive fit of
-`search.selection`, and both are compared with the table by Kendall's tau. Nothing is tuned on the table. Resumable:
-every seed is a run folder under `--out`.
+The default search's supernet is trained on CIFAR-10 (reduced protocol, the same for every contender: width 0.25,
+random 24 px windows, `--passes` image passes), networks are scored by held-out cross-entropy, scores are smoothed by
+the additive fit of `search.selection`, and both are compared with the table by Kendall's tau. Nothing is tuned on
+the table. Resumable: every seed is a run folder under `--out`.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def test_wrong_budgets_say_what_to_type(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["300MFLOPs", "300 mflops", "0.6GFLOPS", "3e8flop"])
 def test_flops_are_refused_naming_mmacs(text: str) -> None:
-    with pytest.raises(UserError, match="FLOPs in two ways.*type 300MMACs"):
+    with pytest.raises(UserError, match=r"FLOPs in two ways.*type 300MMACs"):
         parse_budget(text)
 
 

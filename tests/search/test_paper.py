@@ -21,7 +21,7 @@ from .helpers import problem
 )
 def test_a_search_with_tensorflows_padding_and_the_weights_it_leaves(text: str) -> None:
     space = make(text)
-    asked = replace(problem("100%", space, epochs=2), batch_size=64)
+    asked = replace(problem("100MMACs", space, epochs=2), batch_size=64)
     method = METHODS["paper"]
     found, state = run_search(asked, method)
     assert found.architecture.space == space.id

@@ -40,7 +40,7 @@ class BlockTiming(Strict):
 
 
 class Correction(Strict):
-    slope: Finite = Field(1.0, gt=0)
+    slope: Finite = Field(default=1.0, gt=0)
     intercept: Finite = 0.0
     networks: int = 0
 

@@ -117,7 +117,7 @@ def train(
     run: o.RunFolder, recipe: o.RecipeName = "base", epochs: o.Epochs = None, batch_size: o.BatchSize = None,
     init: Annotated[str, typer.Option(help="scratch, or inherited: the supernet's weights")] = "scratch",
     name: Annotated[str, typer.Option(help="the training's folder inside the run")] = "train",
-    seed: o.Seed = 0, threads: o.Threads = None, quick: o.Quick = False,
+    seed: o.Seed = 0, threads: o.Threads = None, quick: o.Quick = False, allow_changed: o.AllowChanged = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the network a search found, on all its training data; an interrupted training goes on.
 
@@ -135,7 +135,7 @@ def train(
     start = inherited(run, space, architecture, data) if init == "inherited" else None
     job = Job(
         name, run / name, space.network(architecture), chosen, seed, options["data"], data_limit(options),
-        options["seed"], set_threads(threads), start,
+        options["seed"], set_threads(threads), start, options["workers"], allow_changed,
     )  # fmt: skip
     train_one(job, data)
     write_atomic(run / WEIGHTS, job.weights.read_bytes())
@@ -339,6 +339,8 @@ def check(
     chosen = make_space(
         space, width=width, input_size=input_size, kernels=kernels, expansions=expansions, se=se, activation=activation
     )
+    loaded = check_data(data, chosen, seed, limit) if data else None
+    images = loaded or {}
     table: LatencyTable | None = None
     if not counted(wanted):
         table = table_for(chosen, device, runtime=runtime, seed=seed, quick=quick)
@@ -352,8 +354,8 @@ def check(
         f"budget_{suffix}": resolved.limit, f"target_{suffix}": resolved.target,
         "mmacs": [counts["macs"].smallest, counts["macs"].largest],
         "mparams": [counts["parameters"].smallest, counts["parameters"].largest],
-        "data": check_data(data, chosen, seed, limit) if data else None,
-        "search": search_estimate(chosen, data, seed, limit),
+        "data": loaded,
+        "search": search_estimate(chosen, images.get("train"), images.get("held_out"), seed),
     }  # fmt: skip
 
 

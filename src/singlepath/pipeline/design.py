@@ -123,7 +123,8 @@ def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) ->
     jobs = [
         Job(
             r.name, run.path / "networks" / r.name, r.spec, recipe, options["seed"], options["data"],
-            data_limit(options), options["seed"], threads,
+            data_limit(options), options["seed"], threads, workers=options["workers"],
+            allow_changed=run.allow_changed,
         )
         for r in everyone
     ]  # fmt: skip

@@ -40,7 +40,7 @@ def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
     made = prepare(
         run, data=options["data"], space=options["space"], device_name=options["device"], budget=options["budget"],
         runtime=options["runtime"], seed=options["seed"], limit=data_limit(options), quick=options["quick"],
-        **{name: options[name] for name in SPACE_OPTIONS},
+        padding="same" if options["mode"] == "paper" else None, **{name: options[name] for name in SPACE_OPTIONS},
     )  # fmt: skip
     check_images(run.path, made.data, run.allow_changed)
     run.write("data.json", {"fingerprint": made.data.fingerprint, "classes": list(made.data.classes)})
@@ -101,17 +101,17 @@ def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -
     known = kept(run, made)
     if known is not None:
         return known, made
-    started = time.monotonic()
+    method, started = METHODS[options["mode"]], time.monotonic()
     target = f"{made.budget.limit:.4g} {made.budget.costs.unit}"
     with progress("search", target) as report:
         problem = replace(problem_of(made.space, made.data, made.budget, options), progress=report)
-        found, state = run_search(problem, METHODS[options["mode"]], run)
+        found, state = run_search(problem, method, run)
     seconds = time.monotonic() - started
     run.time({"phase": "search and selection", "seconds": seconds})
     if "over_budget" in found.selection:
         note(f"warning: {found.selection['over_budget']}")
-    if "model" in state:
-        run.save({"supernet": dict(state["model"].state_dict())}, 0, "supernet")
+    if weights := method.weights(state):
+        run.save({"supernet": dict(weights)}, 0, "supernet")
     write_found(run.path, options, made, found)
     run.write(
         "found.json", {"budget": budget_of(made), **found._asdict(), "architecture": found.architecture.as_dict()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 import time
 from collections.abc import Callable
@@ -16,10 +15,11 @@ import torch
 from singlepath import data as data_room
 from singlepath import spaces
 from singlepath.costs import Budget, CostModel, LatencyTable, count_costs, parse_budget
-from singlepath.costs.budget import Limit, below_smallest, resolve
+from singlepath.costs.budget import Limit, resolve
 from singlepath.data import Data
 from singlepath.devices import HOST, device, measure
-from singlepath.errors import UserError, user_error
+from singlepath.devices.host import usable_cores
+from singlepath.errors import user_error
 from singlepath.pipeline.progress import note, timing_progress
 from singlepath.runs import Run
 from singlepath.spaces import Space
@@ -51,13 +51,13 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
 def make_space(
     name: str, *, width: float | None = None, input_size: int | None = None, kernels: str | None = None,
     expansions: str | None = None, se: str | None = None, activation: str | None = None, classes: int | None = None,
-    in_channels: int | None = None,
+    in_channels: int | None = None, padding: str | None = None,
 ) -> Space:  # fmt: skip
     """The space of a name, with the options that are given."""
     options = {
         "width": width, "input_size": input_size, "kernels": numbers(kernels, "kernels"),
         "expansions": numbers(expansions, "expansions"), "se": numbers(se, "se"), "activation": activation,
-        "classes": classes, "in_channels": in_channels,
+        "classes": classes, "in_channels": in_channels, "padding": padding,
     }  # fmt: skip
     return spaces.make(name, **options)
 
@@ -133,11 +133,6 @@ def table_for(
     return table
 
 
-def satisfiable(limit: Limit, costs: CostModel) -> UserError | None:
-    value = limit.value if limit.kind else limit.value * costs.largest
-    return below_smallest(limit.text, costs) if value < costs.smallest else None
-
-
 def seconds(text: str) -> float:
     """ "90s", "30m", "2h" -> seconds."""
     match = re.fullmatch(r"\s*([0-9.]+)\s*(s|m|min|h)\s*", str(text))
@@ -159,7 +154,7 @@ def set_threads(threads: int | None) -> int:
     keep_memory()
     if threads is not None:
         if threads < 1:
-            raise user_error(f"--threads {threads}", "allowed: 1 or more", f"type --threads {os.cpu_count()}")
+            raise user_error(f"--threads {threads}", "allowed: 1 or more", f"type --threads {usable_cores()}")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 

@@ -21,7 +21,7 @@ from singlepath.spaces import Space
 from singlepath.training.loop import Progress, quiet
 from singlepath.training.recipe import Recipe, get_recipe
 
-__all__ = ["PASSES", "Found", "Method", "Plan", "Problem", "State", "search_recipe"]
+__all__ = ["EPOCHS", "PASSES", "Found", "Method", "Plan", "Problem", "State", "search_recipe"]
 
 State = dict[str, Any]
 
