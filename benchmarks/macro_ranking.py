@@ -124,8 +124,12 @@ def one_seed(
 def taus(score: np.ndarray, truth: np.ndarray, mmacs: np.ndarray) -> tuple[float, float]:
     """Kendall's tau over all networks, and its mean inside ten MACs deciles."""
     bins = np.array_split(np.argsort(mmacs, kind="stable"), 10)
-    inside = [float(kendalltau(score[b], truth[b])[0]) for b in bins]
-    return float(kendalltau(score, truth)[0]), float(np.mean(inside))
+    return tau(score, truth), float(np.mean([tau(score[b], truth[b]) for b in bins]))
+
+
+def tau(score: np.ndarray, truth: np.ndarray) -> float:
+    result: Any = kendalltau(score, truth)
+    return float(result.statistic)
 
 
 if __name__ == "__main__":
