@@ -54,7 +54,7 @@ def test_design_with_a_budget_in_macs(tmp_path: Path) -> None:
     result = check_summary(found, tmp_path / "run")
     assert found["budget_ms"] is found["predicted_ms"] is found["measured_ms"] is None
     for baseline in result["accuracy"]["baselines"]:
-        assert baseline["macs"] <= 4e6 and baseline["accuracy"] == found["baselines"][baseline["name"]]
+        assert baseline["macs"] <= 4e6 and baseline["accuracy"] == found["baselines"][baseline["name"]]["accuracy"]
     assert result["data"]["test"] > 0 and set(found["seconds"]) >= {"search", "train", "export"}
     again = printed("design", "--resume", tmp_path / "run")
     assert again == found, "a design that is done is read back"

@@ -53,9 +53,15 @@ def test_warm_up_runs_every_option_in_its_exact_share_and_every_gate_is_off_a_fi
 
 
 def _deck_length(net: Supernet, number: int) -> int:
-    layer = net.space.searchable[number]
-    built = len(layer.options) - layer.skippable
-    return built + (math.ceil(built / 4) if layer.skippable else 0)
+    return len(sp._deck(net.space.searchable[number], number, 0, 0))
+
+
+@pytest.mark.parametrize("steps", [200, 333, 405])
+def test_every_gate_is_off_a_fifth_of_a_warm_up_of_any_length(steps: int) -> None:
+    net = build(make("mobile-small(width=0.5, input_size=16)"), 0)
+    for seed in range(3):
+        on = sum(running_gates(net, sp.warm_up_settings(net, seed, step)) for step in range(steps))
+        assert isinstance(on, Tensor) and float((1 - on / steps).min()) >= 0.2
 
 
 def running_gates(net: Supernet, settings: list[Any]) -> Tensor:

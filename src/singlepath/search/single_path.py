@@ -4,8 +4,8 @@ The superkernel's gates decide kernel, expansion, skip and squeeze-and-excitatio
 Three kinds of steps, each one forward and backward on one batch:
 
 1. *Warm-up* (the first `warm_up` of the epochs): a child drawn uniformly over every layer's options is run and trained,
-   without cost and without gates. Options come from shuffled decks, so every gate is off in its exact share of the
-   passes, at least 20 %.
+   without cost and without gates. Options come from shuffled decks, so shares are exact, and every gate
+   is off in at least 20 % of the passes.
 2. *Weight steps*: a child drawn from the gates' probabilities sigmoid(x) is trained.
 3. *Decision steps*, one in `every` after the warm-up, on held-out images: only the thresholds t move, by Adam, along
 
@@ -53,6 +53,9 @@ DEFAULTS: dict[str, Any] = {
     "candidates": 96,  # networks scored on held-out images at the end
     "select": "score",
 }
+
+
+ROUNDS = 5  # of a layer's options in a warm-up deck
 
 
 class SearchBatch(NamedTuple):
@@ -141,11 +144,14 @@ def is_decision(problem: Problem, step: int, warm_up: int) -> bool:
 
 @lru_cache(maxsize=4096)
 def _deck(layer: Layer, number: int, seed: int, cycle: int) -> tuple[int, ...]:
-    """A shuffled round of a layer's options; the identity is repeated until it has a fifth of the round."""
-    options = list(range(len(layer.options)))
+    """A shuffled deck: five rounds of a layer's options, with identities added until they are just above a fifth.
+
+    Above, because a warm-up ends in the middle of a deck: the share is at least a fifth from 200 passes on.
+    """
+    options = list(range(len(layer.options))) * ROUNDS
     if layer.skippable:
-        built = len(options) - 1
-        options += [built] * (math.ceil(built / 4) - 1)
+        built = len(layer.options) - 1
+        options += [built] * max(0, math.ceil(ROUNDS * built / 4) + 1 - ROUNDS)
     return tuple(int(i) for i in generator(seed, f"deck {number}", cycle).permutation(options))
 
 
