@@ -25,6 +25,7 @@ from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
 from singlepath.pipeline.options import Seed
 from singlepath.pipeline.progress import shown
+from singlepath.pipeline.setup import keep_memory
 
 __all__ = ["app", "main"]
 
@@ -143,6 +144,7 @@ for _function in COMMANDS.values():
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    keep_memory()
     sys.exit(status(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -151,7 +151,6 @@ def default_out(command: str) -> Path:
 
 def set_threads(threads: int | None) -> int:
     """Use so many CPU threads (by default what OMP_NUM_THREADS or torch says); returns the number."""
-    keep_memory()
     if threads is not None:
         if threads < 1:
             raise user_error(f"--threads {threads}", "allowed: 1 or more", f"type --threads {usable_cores()}")
@@ -163,8 +162,8 @@ def keep_memory() -> None:
     """Let glibc keep freed memory instead of giving it back to the system.
 
     Activations are larger than its mmap threshold, so every tensor would be mapped, faulted in and unmapped again: a
-    forward pass of `mobile-small` at 32 px ran 1.8 times faster with this, forward and backward 1.2 times
-    (docs/results.md).
+    forward pass of `mobile-small` at 32 px ran 1.8 times faster with this, forward and backward 1.2 times. It is for a
+    whole process, so it is called where one begins: by the command line and by the processes that train.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

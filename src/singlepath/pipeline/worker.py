@@ -15,6 +15,7 @@ import threading
 import time
 
 from singlepath.errors import SinglepathError, UserError
+from singlepath.pipeline.setup import keep_memory
 from singlepath.pipeline.trainings import Job, train_one
 
 __all__: list[str] = []
@@ -39,6 +40,7 @@ def end_with(parent: int) -> None:
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends this process
     end_with(int(sys.argv[1]))
+    keep_memory()
     try:
         train_one(Job.from_dict(json.load(sys.stdin)), show=False)
     except SinglepathError as error:
