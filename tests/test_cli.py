@@ -223,8 +223,10 @@ def test_a_run_with_another_configuration_is_refused_naming_the_option(tmp_path:
     printed("search", *QUICK, "--mode", "random", "--out", tmp_path / "run")
     message = refused("search", "--resume", tmp_path / "run", "--budget", "0.8MMACs")
     assert "budget is '0.8MMACs'" in message and "'0.9MMACs'" in message and "type --budget 0.9MMACs" in message
+    before = torch.get_num_threads()
     message = refused("search", "--resume", tmp_path / "run", "--threads", 3)
     assert "threads is 3" in message and "--allow-changed" in message
+    assert torch.get_num_threads() == before, "a refused command changes nothing"
 
 
 @pytest.mark.parametrize(
@@ -315,14 +317,11 @@ def test_the_json_line_is_the_last_and_without_it_people_read_words(searched: tu
 
 def test_a_resumed_run_goes_on_with_the_threads_that_were_allowed(searched: tuple[Path, dict[str, Any]]) -> None:
     before = torch.get_num_threads()
-    try:
-        code, _, err = run("search", "--resume", searched[0], "--threads", before + 1, "--allow-changed")
-        assert code == 0, err
-        assert torch.get_num_threads() == before + 1
-        code, _, err = run("search", "--resume", searched[0], "--threads", before, "--allow-changed")
-        assert code == 0 and torch.get_num_threads() == before
-    finally:
-        torch.set_num_threads(before)
+    code, _, err = run("search", "--resume", searched[0], "--threads", before + 1, "--allow-changed")
+    assert code == 0, err
+    assert torch.get_num_threads() == before + 1
+    code, _, err = run("search", "--resume", searched[0], "--threads", before, "--allow-changed")
+    assert code == 0 and torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,12 @@ def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class Conv2d(nn.Conv2d):
-    """A bias-free convolution that keeps ceil(side / stride), padded symmetrically or as TensorFlow's SAME."""
+    """A bias-free convolution that keeps ceil(side / stride), padded symmetrically or as TensorFlow's SAME.
+
+    A strided 1x1 convolution that is trained on a CPU takes its pixels first and then has stride 1. The numbers are the
+    same, but oneDNN 3.12's weight-gradient kernel (`jit_avx512_common_1x1_convolution_bwd_weights_t`) writes
+    past the end of its buffer when the threads share the images unevenly (8 images on 3 threads), and damages the heap.
+    """
 
     def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1, padding: str = "symmetric"):
         symmetric = padding == "symmetric" or stride == 1
@@ -43,6 +48,8 @@ class Conv2d(nn.Conv2d):
         self.symmetric = symmetric
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.kernel_size == (1, 1) and self.stride != (1, 1) and not input.is_cuda and torch.is_grad_enabled():
+            return F.conv2d(input[:, :, :: self.stride[0], :: self.stride[1]], self.weight, groups=self.groups)
         if self.symmetric:
             return super().forward(input)
         (top, bottom), (left, right) = (

@@ -5,21 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 from singlepath.cli import status
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    """(exit status, standard output, standard error) of a command; `design` runs in a process of its own."""
-    if arguments[0] == "design":
-        command = [sys.executable, "-m", "singlepath", *map(str, arguments)]
-        one = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one)
-        return done.returncode, done.stdout, done.stderr
+    """(exit status, standard output, standard error) of a command."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = status([str(a) for a in arguments])

@@ -38,6 +38,7 @@ from singlepath.pipeline.setup import (
     seconds,
     set_threads,
     table_for,
+    thread_count,
 )
 from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_one
 from singlepath.report import write_report
@@ -57,7 +58,7 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
         before = yaml.safe_load((Path(resume) / "config.yaml").read_text())["options"]
         defaults = {k: p.default for k, p in inspect.signature(command).parameters.items()}
         own |= {k: before[k] for k in own if k in before and own[k] == defaults[k]}
-    own |= {"threads": set_threads(own["threads"]), "compute": best_device()}
+    own |= {"threads": thread_count(own["threads"]), "compute": best_device()}
     folder = Path(resume or out or default_out(command.__name__))
     return Run.open(folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note)
 

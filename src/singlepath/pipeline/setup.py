@@ -34,6 +34,7 @@ __all__ = [
     "seconds",
     "set_threads",
     "table_for",
+    "thread_count",
 ]
 
 
@@ -149,13 +150,18 @@ def default_out(command: str) -> Path:
     return Path("runs") / f"{command}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def thread_count(threads: int | None) -> int:
+    """The CPU threads asked for; by default those of OMP_NUM_THREADS or torch."""
+    if threads is not None and threads < 1:
+        raise user_error(f"--threads {threads}", "allowed: 1 or more", f"type --threads {usable_cores()}")
+    return torch.get_num_threads() if threads is None else threads
+
+
 def set_threads(threads: int | None) -> int:
-    """Use so many CPU threads (by default what OMP_NUM_THREADS or torch says); returns the number."""
-    if threads is not None:
-        if threads < 1:
-            raise user_error(f"--threads {threads}", "allowed: 1 or more", f"type --threads {usable_cores()}")
-        torch.set_num_threads(threads)
-    return torch.get_num_threads()
+    """Use so many CPU threads from now on; returns the number."""
+    if (count := thread_count(threads)) != torch.get_num_threads():
+        torch.set_num_threads(count)
+    return count
 
 
 def keep_memory() -> None:
