@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tests.pipeline.helpers import run
 
 from singlepath.data import Preprocess
 from singlepath.errors import UserError
@@ -138,7 +139,9 @@ def test_mistakes_are_one_line(exported, pictures: list[Path], tmp_path: Path) -
         (tmp_path / "empty", pictures, 1, "model.onnx"),
         (model, [], 1, "no image"),
         (model, [tmp_path / "no.png"], 1, "no.png"),
-        (model, [*pictures, tmp_path / "broken.png"], 1, "broken.png"),
+        (model, [tmp_path / "broken.png"], 1, "broken.png"),
+        (model, [*pictures, tmp_path / "no.png"], 1, "no.png"),
+        (model, [tmp_path / "broken.png"] * 40, 1, "none of the 40 images can be read"),
         (model, [tmp_path / "empty"], 1, "empty"),
         (model, pictures, 0, "top 0"),
     ]
@@ -147,6 +150,45 @@ def test_mistakes_are_one_line(exported, pictures: list[Path], tmp_path: Path) -
             predict(path, images, top)
         assert word in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_unreadable_images_are_skipped(exported, pictures: list[Path], tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02d}.png").write_bytes(pictures[number % 5].read_bytes())
+    broken = [tmp_path / f"{number:02d}.png" for number in (0, 3, 35)]
+    for file in broken:
+        file.write_bytes(file.read_bytes()[:60])
+    skipped: list[tuple[Path, str]] = []
+    found = predict(exported.folder, [tmp_path], skip=lambda file, why: skipped.append((file, why)))
+    assert [file for file, _ in skipped] == broken
+    assert all(why and "\n" not in why for _, why in skipped)
+    assert [p.file for p in found] == [f for f in sorted(tmp_path.iterdir()) if f not in broken]
+    whole = predict(exported.folder, pictures)
+    assert all(p.label == whole[int(p.file.stem) % 5].label for p in found)
+
+
+def test_a_whole_batch_of_unreadable_images(exported, pictures: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match=r"skipped '.*broken\.png'"):
+        found = predict(exported.folder, [tmp_path / "broken.png"] * 33 + pictures[:1])
+    assert [p.file for p in found] == pictures[:1]
+
+
+def test_the_command_names_what_it_skips(
+    exported, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("singlepath.pipeline.commands.note", said.append)
+    (tmp_path / "bad\nname.png").write_bytes(b"no image")
+    shutil.copy(pictures[0], tmp_path / "good.png")
+    code, out, _ = run("predict", exported.folder, tmp_path, "--json")
+    printed = json.loads(out.splitlines()[-1])
+    assert code == 0 and [Path(p["file"]).name for p in printed["predictions"]] == ["good.png"]
+    assert [Path(p["file"]).name for p in printed["skipped"]] == ["bad\nname.png"] and printed["skipped"][0]["reason"]
+    assert len(said) == 1 and r"bad\nname.png" in said[0] and "\n" not in said[0]
+    (tmp_path / "good.png").unlink()
+    code, out, err = run("predict", exported.folder, tmp_path)
+    assert code == 2 and out == "" and err.count("\n") == 1 and r"bad\nname.png" in err and len(said) == 1
 
 
 def test_channels_that_no_file_has(pictures: list[Path]) -> None:

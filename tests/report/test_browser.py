@@ -46,9 +46,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "small": synthetic.complete(root / "small"),
         "mobile": synthetic.mobile(root / "mobile"),
         "evil": synthetic.complete(root / "evil", classes=evil),
+        "front": synthetic.fronted(root / "front"),
         "compared": synthetic.complete(root / "compared", seed=4),
     }
-    for name in ("small", "mobile", "evil"):
+    for name in ("small", "mobile", "evil", "front"):
         write_report(made[name])
     write_report(made["compared"], made["small"], made["mobile"])
     return made
@@ -135,7 +136,7 @@ def test_values_are_those_of_the_result(page: Any, folders: dict[str, Path]) -> 
     assert page.locator(".mark.found").count() == 2 and page.locator("svg.chart .mark.random").count() == 3
 
 
-@pytest.mark.parametrize("name", ["small", "mobile", "evil", "compared"])
+@pytest.mark.parametrize("name", ["small", "mobile", "evil", "front", "compared"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_screens_do_not_scroll_sideways(page: Any, folders: dict[str, Path], name: str, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
@@ -166,12 +167,32 @@ def test_text_has_contrast(page: Any, folders: dict[str, Path]) -> None:
     }"""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        page.goto((folders["small"] / "report.html").as_uri())
+        page.goto((folders["front"] / "report.html").as_uri())
         assert page.evaluate(script) >= 4.5, scheme
 
 
+def test_the_front_is_drawn_where_its_figures_are(page: Any, folders: dict[str, Path]) -> None:
+    result = json.loads((folders["front"] / "result.json").read_text("utf-8"))
+    page.goto((folders["front"] / "report.html").as_uri())
+    chart = page.locator("#front svg.chart")
+    points = [box.bounding_box() for box in chart.locator(".mark.front").all()]
+    frame = chart.bounding_box()
+    assert len(points) == len(result["front"]) == page.locator("#front tbody tr").count()
+    assert all(frame["x"] < p["x"] and p["x"] + p["width"] < frame["x"] + frame["width"] for p in points)
+    costs, entropies = zip(*((r["predicted"], r["held_out_cross_entropy"]) for r in result["front"]), strict=True)
+    across, down = [p["x"] for p in points], [p["y"] for p in points]
+    for values, places in ((costs, across), (entropies, down)):
+        scale = (places[-1] - places[0]) / (values[-1] - values[0])
+        assert places == pytest.approx([places[0] + scale * (v - values[0]) for v in values], abs=0.6)
+    assert across == sorted(across) and down == sorted(down), "a lower cross-entropy is further down"
+    colours = {chart.locator(f".mark.{kind}").first.evaluate("e => getComputedStyle(e).fill") for kind in
+               ("front", "random", "found")}  # fmt: skip
+    assert len(colours) == 3
+    assert chart.locator(".mark.random").count() == len(result["front_random"])
+
+
 def test_it_prints_with_every_fold_open(page: Any, folders: dict[str, Path]) -> None:
-    for name in ("small", "mobile", "compared"):
+    for name in ("small", "mobile", "front", "compared"):
         page.goto((folders[name] / "report.html").as_uri())
         pdf = page.pdf(format="A4")
         assert pdf.startswith(b"%PDF") and len(pdf) > 20_000

@@ -107,9 +107,77 @@ def test_user_strings_are_escaped(tmp_path: Path) -> None:
     assert "<img" not in comparison and len(re.findall("</script>", comparison)) == 2
 
 
+def test_the_front_has_a_point_and_a_row_for_every_budget(tmp_path: Path) -> None:
+    run = synthetic.fronted(tmp_path / "run")
+    value = json.loads((run / "result.json").read_text("utf-8"))
+    page = write_report(run).read_text("utf-8")
+    found = re.search(r'<section id="front".*?</section>', page, re.DOTALL)
+    assert found and 'href="#front"' in page
+    chart, table = re.findall(r"<svg(?![^>]*aria-hidden).*?</svg>|<table.*?</table>", found[0], re.DOTALL)
+    assert chart.count('class="mark front"') == 7 and chart.count('class="mark random"') == 56
+    assert chart.count('class="mark found"') == 1 and chart.count('class="curve') == 1
+    assert re.findall(r">(\d+%)</text>", chart) == [row["text"] for row in value["front"][:6]], "one name too near"
+    assert table.count("<tr>") == 8
+    for i, row in enumerate(value["front"]):
+        assert f'value="{row["predicted"]!r}" data-key="front.{i}.predicted"' in table
+        assert f"{row['held_out_cross_entropy']:.4f}" in table and row["text"] in table
+    assert table.count(html.escape(value["architecture"]["string"])) == 7
+    assert table.count("the smaller network was better on held-out data") == 1
+
+
+def test_a_front_of_one_budget_and_of_none(tmp_path: Path) -> None:
+    value = synthetic.result()
+    assert 'id="front"' not in render([RunData("run", value)])
+    assert 'id="front"' not in render([RunData("run", value | {"front": []})])
+    made = synthetic.front(value)
+    page = render([RunData("run", value | {"front": made["front"][:1]})])
+    assert page.count('class="mark front"') == 2, "the point and its key"
+    assert "Where less than 90" not in page and "random networks of the budgets" not in page
+    made["front"][2]["predicted"] = None
+    assert render([RunData("run", value | made)]).count('class="mark front"') == 7
+
+
+def test_a_front_of_another_cost_has_its_own_unit() -> None:
+    value = synthetic.result()
+    made = synthetic.front(value)
+    for row in made["front"]:
+        row["unit"] = "MMACs"
+    page = render([RunData("run", value | made)])
+    assert "predicted cost, MMACs" in page and "MMACs" in words(page).split("Cross-entropy")[1]
+
+
+def test_the_front_is_escaped_and_bounded() -> None:
+    value = synthetic.result()
+    made = synthetic.front(value)
+    for row in made["front"]:
+        row |= {"text": EVIL, "unit": EVIL, "architecture": EVIL, "underfilled_reason": EVIL}
+    page = render([RunData("run", value | made)])
+    assert "<img" not in page and len(re.findall("</script>", page)) == 2 and page.count("onerror=alert") >= 7
+    for row in made["front"]:
+        row |= {"architecture": "ð<" * 1000, "underfilled_reason": "ð<" * 1000}
+    many = {"front": made["front"] * 10, "front_random": made["front_random"] * 50}
+    assert len(render([RunData("run", value | many)]).encode()) < LIMIT
+
+
+def test_a_measured_figure_above_the_budget_is_said(tmp_path: Path) -> None:
+    value = synthetic.result()
+    assert "above the budget" not in words(render([RunData("run", value)]))
+    budget = value["cost"]["budget"]
+    for factor, said in ((1.018, "1.8 % above the budget"), (1.0002, "less than 0.1 % above the budget")):
+        value["cost"]["measured"] = budget * factor
+        text = words(render([RunData("run", value)]))
+        assert text.count(said) == 3, "the answer, the readout and the table of costs"
+    run = synthetic.fronted(tmp_path / "run")
+    text = words(write_report(run, synthetic.complete(tmp_path / "other")).read_text("utf-8"))
+    assert "Measured, within the budget no: 1.8 % above the budget yes" in text
+
+
 @pytest.mark.parametrize(
     "part",
     [
+        "front",
+        "front_random",
+        "front_chosen",
         "asked",
         "data",
         "space",
@@ -128,6 +196,7 @@ def test_user_strings_are_escaped(tmp_path: Path) -> None:
 @pytest.mark.parametrize("instead", [None, {}, [], "odd", 3])
 def test_any_part_may_be_missing_or_odd(part: str, instead: Any) -> None:
     value = synthetic.result()
+    value |= synthetic.front(value)
     value[part] = instead
     assert "</html>" in render([RunData("run", value)])
     del value[part]
@@ -140,8 +209,12 @@ def test_every_single_field_may_be_missing() -> None:
         items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
         return [place for key, below in items for place in [(*at, key), *places(below, (*at, key))]]
 
-    for place in places(synthetic.result()):
+    def whole() -> dict[str, Any]:
         value = synthetic.result()
+        return value | synthetic.front(value)
+
+    for place in places(whole()):
+        value = whole()
         holder: Any = value
         for key in place[:-1]:
             holder = holder[key]

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from singlepath.data import Data
 from singlepath.errors import UserError
-from singlepath.search import METHODS, run_search, selection
+from singlepath.search import METHODS, run_search, scoring
 from singlepath.search import single_path as sp
 from singlepath.search.budget import best_under
-from singlepath.search.selection import Scorer, additive_fit, select
+from singlepath.search.scoring import Scorer, additive_fit
+from singlepath.search.selection import select
 from singlepath.spaces import make
 from singlepath.supernet import Supernet, build
 
@@ -247,7 +248,8 @@ def test_where_no_network_fills_the_budget_the_reason_says_so(method: str) -> No
 
 
 def test_an_unknown_selection_is_refused() -> None:
-    with pytest.raises(UserError, match="unknown selection 'scor'; known: gates, score; type --select score"):
+    known = "evolution, gates, perturbation, score, weaknas"
+    with pytest.raises(UserError, match=f"unknown selection 'scor'; known: {known}; type --select score"):
         select(problem(), build(SPACE, 0), "scor", 8)
 
 
@@ -258,8 +260,8 @@ def scores_by(monkeypatch: pytest.MonkeyPatch, sign: float) -> None:
         size = sum(p.numel() for p in network.parameters()) / 1e5
         return torch.full((40,), 2.0 + sign * size) + 1e-4 * torch.arange(40)
 
-    monkeypatch.setattr(selection, "image_losses", losses)
-    monkeypatch.setattr(selection, "recalibrate", lambda network, x: None)
+    monkeypatch.setattr(scoring, "image_losses", losses)
+    monkeypatch.setattr(scoring, "recalibrate", lambda network, x: None)
 
 
 def test_a_smaller_network_that_scores_better_is_taken_and_both_figures_are_given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from singlepath.blocks import Network
 from singlepath.data import Preprocess
 from singlepath.data.pictures import SUFFIXES, CorruptImage, open_picture
 from singlepath.data.preprocess import FILE_CHANNELS
-from singlepath.errors import user_error
+from singlepath.errors import UserError, user_error
 from singlepath.export import onnx_, source
 from singlepath.export.described import Labels, plain
 from singlepath.export.weights import load_weights
@@ -30,6 +31,14 @@ IN_FOLDER = (source.WEIGHTS, "weights.safetensors", onnx_.FILE)
 
 Logits = Callable[[Tensor], Tensor]
 """Images uint8 [N, C, S, S] -> logits [N, classes]."""
+
+Skip = Callable[[Path, str], None]
+"""Told of every image that cannot be read, and why: both in words of one line."""
+
+
+def warn(file: Path, reason: str) -> None:
+    """The `Skip` of callers who name none."""
+    warnings.warn(f"skipped {str(file)!r}: {reason}", stacklevel=2)
 
 
 @dataclass(frozen=True)
@@ -53,20 +62,25 @@ class Prediction:
         return {**asdict(self), "file": str(self.file), "top": [list(pair) for pair in self.top]}
 
 
-def predict(path: Path | str, images: Sequence[Path | str], top: int = 1) -> list[Prediction]:
+def predict(
+    path: Path | str, images: Sequence[Path | str], top: int = 1, skip: Skip = warn
+) -> list[Prediction]:  # fmt: skip
     """Label images with an exported model. Its code is not run: ``model.py`` stands for the weights beside it.
+
+    An image that cannot be read has no prediction: `skip` is told, and the others are labelled.
 
     Args:
         path: an ``.onnx`` file, a ``.safetensors`` file of `save_weights`, or a folder with either.
         images: image files, and folders, which stand for all image files below them.
         top: how many classes to list for each image.
+        skip: called with every unreadable image and the reason; by default it warns.
 
     Raises:
-        UserError: `path` is no such model, or an image is missing or cannot be read; names it.
+        UserError: `path` is no such model, an image does not exist, or not one image can be read; names it.
     """
     file = model_file(Path(path))
     if file.suffix == WEIGHTS:
-        return predict_network(*load_weights(file), images, top)
+        return predict_network(*load_weights(file), images, top, skip)
     session = onnxruntime_.load(file)
     labels = onnx_.read_metadata(onnxruntime_.metadata(session), file)
     check_shapes(session, labels, file)
@@ -74,12 +88,13 @@ def predict(path: Path | str, images: Sequence[Path | str], top: int = 1) -> lis
     def logits(pixels: Tensor) -> Tensor:
         return torch.from_numpy(onnxruntime_.run(session, pixels.float().numpy()))
 
-    return label(logits, labels, images, top)
+    return label(logits, labels, images, top, skip)
 
 
 def predict_network(
-    network: Network, preprocess: Preprocess, classes: Sequence[str], images: Sequence[Path | str], top: int = 1
-) -> list[Prediction]:
+    network: Network, preprocess: Preprocess, classes: Sequence[str], images: Sequence[Path | str], top: int = 1,
+    skip: Skip = warn,
+) -> list[Prediction]:  # fmt: skip
     """Label images with a network, in evaluation mode; it is left as it is. Arguments and errors as in `predict`."""
     evaluated = plain(network)
 
@@ -87,7 +102,7 @@ def predict_network(
     def logits(pixels: Tensor) -> Tensor:
         return evaluated(preprocess.normalise(pixels))
 
-    return label(logits, Labels(preprocess, tuple(classes)), images, top)
+    return label(logits, Labels(preprocess, tuple(classes)), images, top, skip)
 
 
 def model_file(path: Path) -> Path:
@@ -123,8 +138,8 @@ def check_shapes(session: Any, labels: Labels, file: Path) -> None:
         )  # fmt: skip
 
 
-def label(logits: Logits, labels: Labels, images: Sequence[Path | str], top: int) -> list[Prediction]:
-    """Predictions for image files, a batch at a time."""
+def label(logits: Logits, labels: Labels, images: Sequence[Path | str], top: int, skip: Skip) -> list[Prediction]:
+    """Predictions for the image files that can be read, a batch at a time."""
     if top < 1:
         raise user_error(f"top {top}", f"allowed: 1 to {len(labels.classes)}", "type --top 1")
     if labels.preprocess.channels not in FILE_CHANNELS:
@@ -133,12 +148,17 @@ def label(logits: Logits, labels: Labels, images: Sequence[Path | str], top: int
             "give it arrays through the Python interface of the exported model",
         )  # fmt: skip
     found: list[Prediction] = []
+    unread: list[tuple[Path, str]] = []
     files = find_images(images)
     for start in range(0, len(files), BATCH):
-        some = files[start : start + BATCH]
-        pixels = torch.stack([read_image(file, labels.preprocess) for file in some])
-        probabilities = logits(pixels).double().softmax(1)
-        found += [prediction(f, p, labels.classes, top) for f, p in zip(some, probabilities, strict=True)]
+        readable, pixels = read_images(files[start : start + BATCH], labels.preprocess, unread)
+        if readable:
+            probabilities = logits(torch.stack(pixels)).double().softmax(1)
+            found += [prediction(f, p, labels.classes, top) for f, p in zip(readable, probabilities, strict=True)]
+    if not found:
+        raise none_readable(unread)
+    for file, reason in unread:
+        skip(file, reason)
     return found
 
 
@@ -149,15 +169,27 @@ def prediction(file: Path, probabilities: Tensor, classes: Sequence[str], top: i
     return Prediction(file, best[0][0], best[0][1], best)
 
 
-def read_image(file: Path, preprocess: Preprocess) -> Tensor:
-    """uint8 [C, size, size]."""
-    try:
-        return preprocess.image(open_picture(file))
-    except CorruptImage as error:
-        raise user_error(
-            f"the image {str(file)!r} cannot be read ({error})", f"allowed: {', '.join(sorted(SUFFIXES))}",
-            "repair it or leave it out",
-        ) from None  # fmt: skip
+def read_images(
+    files: Sequence[Path], preprocess: Preprocess, unread: list[tuple[Path, str]]
+) -> tuple[list[Path], list[Tensor]]:
+    """The files that can be read with their pixels uint8 [C, size, size]; the others are added to `unread`."""
+    readable, pixels = [], []
+    for file in files:
+        try:
+            pixels.append(preprocess.image(open_picture(file)))
+            readable.append(file)
+        except CorruptImage as error:
+            unread.append((file, " ".join(str(error).split()) or "it cannot be decoded"))
+    return readable, pixels
+
+
+def none_readable(unread: Sequence[tuple[Path, str]]) -> UserError:
+    file, reason = unread[0]
+    single = f"the image {str(file)!r} cannot be read ({reason})"
+    several = f"none of the {len(unread)} images can be read (the first is {str(file)!r}: {reason})"
+    return user_error(
+        single if len(unread) == 1 else several, f"allowed: {', '.join(sorted(SUFFIXES))}", "repair it or leave it out"
+    )
 
 
 def find_images(given: Sequence[Path | str]) -> list[Path]:

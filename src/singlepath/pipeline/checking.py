@@ -15,7 +15,7 @@ from singlepath.errors import UserError
 from singlepath.pipeline.setup import best_device, load_data, set_threads
 from singlepath.runs import read_json
 from singlepath.search.base import EPOCHS, PASSES
-from singlepath.search.selection import HELD_OUT, RECALIBRATION
+from singlepath.search.scoring import HELD_OUT, RECALIBRATION
 from singlepath.search.single_path import DEFAULTS
 from singlepath.spaces import SPACES, Space, make
 from singlepath.spaces.named import ALIASES, NAMED, resolve

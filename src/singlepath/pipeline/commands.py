@@ -15,6 +15,7 @@ import yaml
 
 from singlepath.costs import LatencyTable, activation_bytes, count_costs, macs, parameters, parse_budget
 from singlepath.costs.budget import resolve
+from singlepath.data import Data
 from singlepath.devices import device as find_device
 from singlepath.devices import measure as measure_space
 from singlepath.devices import measure_network, unmeasurable
@@ -48,6 +49,13 @@ from singlepath.training import evaluate as evaluate_network
 
 __all__ = ["COMMANDS"]
 
+Select = Annotated[
+    str | None,
+    typer.Option(
+        help="how the network is read off the supernet: score, gates, evolution, weaknas or perturbation",
+    ),
+]
+
 
 def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     """The run folder of a command: a new one, or the one to go on with, whose options stand for those not given."""
@@ -66,7 +74,7 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
 def design(
     data: o.DataSource = "digits", device: o.DeviceName = "host", budget: o.BudgetText = "60%",
     space: o.SpaceName = "mobile-small", out: o.Out = None, recipe: o.RecipeName = "base", mode: o.Mode = "single-path",
-    select: Annotated[str | None, typer.Option(help="how the network is read off the supernet: score or gates")] = None,
+    select: Select = None,
     epochs: o.Epochs = None,
     train_epochs: Annotated[int | None, typer.Option(help="epochs of the final trainings")] = None,
     time_limit: Annotated[str | None, typer.Option(help="90s, 30m or 2h: chooses the epochs, and says so")] = None,
@@ -91,7 +99,7 @@ def design(
 def search(
     data: o.DataSource = "digits", device: o.DeviceName = "host", budget: o.BudgetText = "60%",
     space: o.SpaceName = "mobile-small", out: o.Out = None, mode: o.Mode = "single-path",
-    select: Annotated[str | None, typer.Option(help="how the network is read off the supernet: score or gates")] = None,
+    select: Select = None,
     epochs: o.Epochs = None, batch_size: o.BatchSize = None, limit: o.Limit = None,
     runtime: o.RuntimeName = "onnxruntime", width: o.SpaceWidth = None, input_size: o.SpaceInput = None,
     kernels: o.SpaceKernels = None, expansions: o.SpaceExpansions = None, se: o.SpaceSe = None,
@@ -167,10 +175,7 @@ def evaluate(
 
     Example: singlepath evaluate runs/a --split test
     """
-    set_threads(threads)
-    run = Path(run)
-    options, loaded = read_result(run)["options"], trained(run)
-    _, data = searched_data(run, options)
+    run, options, loaded, data = opened_trained(run, threads)
     splits = {"test": data.open_test, "val": lambda: data.val, "train": lambda: data.train}
     if split not in splits:
         raise unknown("split", split, splits, "--split")
@@ -196,21 +201,33 @@ def trained(run: Path) -> Loaded:
     return load_weights(run / WEIGHTS)
 
 
+def opened_trained(run: Path, threads: int | None) -> tuple[Path, dict[str, Any], Loaded, Data]:
+    """A run whose network is trained: its folder, its options, the network and the data it was searched on."""
+    set_threads(threads)
+    run = Path(run)
+    options, loaded = read_result(run)["options"], trained(run)
+    _, data = searched_data(run, options)
+    return run, options, loaded, data
+
+
 def predict(
     model: Annotated[Path, typer.Argument(help="model.onnx, an export folder, a .safetensors file or a run folder")],
     images: Annotated[list[Path], typer.Argument(help="image files, or folders of them")],
     top: Annotated[int, typer.Option(help="labels to list for every image")] = 1,
 ) -> dict[str, Any]:
-    """Label images with a run or an exported file, its preprocessing included.
+    """Label images with a run or an exported file, its preprocessing included; unreadable images are named and skipped.
 
     Example: singlepath predict runs/a/export/onnx/model.onnx photo.jpg
     """
     model = Path(model)
     file = model / WEIGHTS if (model / WEIGHTS).is_file() else model
-    found = predict_images(file, images, top=top)
+    skipped: list[dict[str, str]] = []
+    found = predict_images(file, images, top, lambda f, why: skipped.append({"file": str(f), "reason": why}))
+    for row in skipped:
+        note(f"skipped {row['file']!r}: {row['reason']}")
     for p in found:
         print(f"{p.file}\t{p.label}\t{p.probability:.3f}")
-    return {"model": str(model), "predictions": [p.as_dict() for p in found]}
+    return {"model": str(model), "predictions": [p.as_dict() for p in found], "skipped": skipped}
 
 
 def export(
@@ -222,14 +239,10 @@ def export(
 
     Example: singlepath export runs/a --format onnx
     """
-    set_threads(threads)
-    run = Path(run)
     formats = tuple(FORMATS) if format == "all" else (format,)
     if any(f not in FORMATS for f in formats):
         raise unknown("format", format, [*FORMATS, "all"], "--format")
-    options = read_result(run)["options"]
-    trained(run)
-    _, data = searched_data(run, options)
+    run, _, _, data = opened_trained(run, threads)
     parts = finishing.export_all(run, run / WEIGHTS, formats, finishing.real_images(data))
     update_result(run, export=parts)
     return {"run": str(run), "export": parts}

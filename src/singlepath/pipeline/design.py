@@ -182,8 +182,14 @@ def time_final(run: Run, made: Prepared) -> None:
     note(
         f"measured {measured.ms:.4f} ms, common drift {measured.drift:.3f} divided out: "
         f"{measured.corrected_ms:.4f} ms; "
-        f"predicted {cost['predicted']:.4f} ms"
+        f"predicted {cost['predicted']:.4f} ms, {against_budget(cost)}"
     )
+
+
+def against_budget(cost: dict[str, Any]) -> str:
+    """The measured latency beside the budget, in words."""
+    share = 100 * (cost["measured"] / cost["budget"] - 1)
+    return f"{abs(share):.1f} % {'below' if cost['measured_holds'] else 'above'} the budget of {cost['budget']:.4f} ms"
 
 
 def summarise(run: Path, result: dict[str, Any], page: Path) -> dict[str, Any]:
@@ -203,5 +209,6 @@ def summarise(run: Path, result: dict[str, Any], page: Path) -> dict[str, Any]:
         "underfilled_reason": cost["underfilled_reason"],
         "onnx_max_abs_difference": result["export"]["onnx"]["max_abs_difference"], "report": str(page),
         "measured_raw_ms": cost.get("measured_raw"), "drift": cost["drift"], "measured_reason": cost["measured_reason"],
+        "measured_holds": cost.get("measured_holds"),
         "budget": cost["budget"], "predicted": cost["predicted"], "unit": cost["unit"], "seconds": result["seconds"],
     }  # fmt: skip

@@ -14,7 +14,7 @@ from singlepath.data import Data, Preprocess
 from singlepath.devices import Measured, measure_network, unmeasurable
 from singlepath.errors import SinglepathError
 from singlepath.export import FORMATS, TOLERANCE, check_export, load_weights
-from singlepath.pipeline.outcome import update_result
+from singlepath.pipeline.outcome import measured_holds, read_result, update_result
 from singlepath.pipeline.progress import note
 from singlepath.runtimes import get
 
@@ -77,5 +77,6 @@ def keep_measured(run: Path, measured: Measured) -> dict[str, Any]:
     part = {
         "measured": measured.corrected_ms, "measured_raw": measured.ms, "drift": measured.drift,
         "measured_reason": measured.reason or None,
+        "measured_holds": measured_holds(read_result(run)["cost"], measured.corrected_ms),
     }  # fmt: skip
     return update_result(run, cost=part)

@@ -7,21 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from singlepath.costs import LatencyTable, parse_budget
+from singlepath.architecture import Architecture
+from singlepath.costs import Budget, LatencyTable, parse_budget
 from singlepath.costs.budget import resolve
+from singlepath.data.splits import generator
 from singlepath.errors import user_error
-from singlepath.pipeline.outcome import update_result
+from singlepath.pipeline.outcome import architecture_of, update_result
 from singlepath.pipeline.progress import progress
 from singlepath.pipeline.searching import problem_of, searched_data
 from singlepath.pipeline.setup import best_device, cost_models, set_threads
 from singlepath.runs import load_checkpoint
 from singlepath.search.base import Problem
-from singlepath.search.selection import Scorer, select
+from singlepath.search.budget import random_networks
+from singlepath.search.scoring import Scorer, least_of
+from singlepath.search.selection import select
 from singlepath.supernet import Supernet
 
 __all__ = ["front_of", "supernet_of"]
 
 FIRST, LATER = 128, 24  # networks scored for the first budget, and for each further one
+RANDOM, RANDOM_EACH = 60, 10  # uniformly drawn networks kept to compare with: in all, and of one budget
 
 
 def supernet_of(run: Path, space: Any) -> Supernet:
@@ -47,19 +52,51 @@ def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: Late
     set_threads(options["threads"])
     space, data = searched_data(run, options)
     costs = cost_models(space, table)
-    resolved = [resolve(parse_budget(text), costs, share_of) for text in budgets]
+    resolved = sorted((resolve(parse_budget(text), costs, share_of) for text in budgets), key=lambda b: -b.limit)
+    check_one_unit(resolved)
     supernet, started = supernet_of(run, space), time.monotonic()
-    rows: list[dict[str, Any]] = []
     with progress("front") as report:
-        scorer: Scorer | None = None
-        for budget in sorted(resolved, key=lambda b: -b.limit):
-            problem = replace(problem_of(space, data, budget, options), progress=report)
-            scorer = scorer or Scorer.of(problem, supernet)
-            rows.append(row(problem, supernet, LATER if rows else FIRST, scorer))
+        problems = [replace(problem_of(space, data, budget, options), progress=report) for budget in resolved]
+        scorer = Scorer.of(problems[0], supernet)
+        rows = [row(p, supernet, LATER if i else FIRST, scorer) for i, p in enumerate(problems)]
+        drawn = random_rows(problems, scorer)
+        chosen = scored(problems[0], scorer, architecture_of(run)[1])
     seconds = round(time.monotonic() - started, 1)
     front = sorted(rows, key=lambda r: r["budget"])
-    update_result(run, front=front)
-    return {"run": str(run), "front": front, "networks_scored": len(scorer.known) if scorer else 0, "seconds": seconds}
+    update_result(run, front=front, front_random=drawn, front_chosen=chosen)
+    return {
+        "run": str(run), "front": front, "front_random": drawn, "front_chosen": chosen,
+        "networks_scored": len(scorer.known), "seconds": seconds,
+    }  # fmt: skip
+
+
+def check_one_unit(budgets: list[Budget]) -> None:
+    """Costs of different kinds have no order and share no axis.
+
+    Raises:
+        UserError: no budget, or budgets in several units.
+    """
+    units = sorted({b.costs.unit for b in budgets})
+    if len(units) != 1:
+        given = f"budgets in {' and '.join(units)}" if units else "no budget"
+        raise user_error(given, "allowed: budgets of one kind, apart by commas", "type --budgets 20%,40%,60%")
+
+
+def random_rows(problems: list[Problem], scorer: Scorer) -> list[dict[str, float]]:
+    """Uniformly random networks of every budget with their scores.
+
+    They are the first that the selection by score drew, so that the scorer knows most of them already.
+    """
+    each = min(RANDOM_EACH, max(1, RANDOM // len(problems)))
+    found: dict[Architecture, Problem] = {}
+    for problem in problems:
+        low, most, rng = least_of(problem), problem.budget.target, generator(problem.seed, "candidates")
+        found |= dict.fromkeys(random_networks(problem.space, problem.costs, low, most, each, rng), problem)
+    return [scored(problem, scorer, architecture) for architecture, problem in list(found.items())[:RANDOM]]
+
+
+def scored(problem: Problem, scorer: Scorer, architecture: Architecture) -> dict[str, float]:
+    return {"predicted": problem.cost(architecture), "held_out_cross_entropy": scorer(architecture)}
 
 
 def row(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer) -> dict[str, Any]:

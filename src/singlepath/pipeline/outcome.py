@@ -13,7 +13,10 @@ from singlepath.errors import user_error
 from singlepath.runs import read_json, write_json
 from singlepath.spaces import Space, make
 
-__all__ = ["architecture_of", "blocks_of", "cost_of", "forget", "read_result", "relative_improvement", "update_result"]
+__all__ = [
+    "architecture_of", "blocks_of", "cost_of", "forget", "measured_holds", "read_result", "relative_improvement",
+    "update_result",
+]  # fmt: skip
 
 
 def read_result(run: Path) -> dict[str, Any]:
@@ -85,9 +88,15 @@ def cost_of(space: Space, architecture: Architecture, budget: Budget, underfille
     return {
         "kind": costs.kind, "unit": costs.unit, "budget": budget.limit, "target": budget.target,
         "predicted": costs.of(space.indices(architecture)), "measured": None, "measured_reason": unmeasured,
-        "drift": None, "error95": costs.error95, "rest": costs.fixed, "macs": macs(spec),
+        "measured_holds": None, "drift": None, "error95": costs.error95, "rest": costs.fixed, "macs": macs(spec),
         "parameters": parameters(spec), "activation_bytes": activation_bytes(spec), "underfilled_reason": underfilled,
     }  # fmt: skip
+
+
+def measured_holds(cost: dict[str, Any], measured: float | None) -> bool | None:
+    """Whether a measured latency keeps the budget; None where nothing was measured or the budget is on something
+    else."""
+    return None if measured is None or cost["kind"] != "latency" else measured <= cost["budget"]
 
 
 def found_parts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from singlepath.report.charts import Axis, Frame, text
+from singlepath.report.charts import Axis, Frame, diamond, keys, text
 from singlepath.report.markup import Safe, caption, el, join, scroll, table
 from singlepath.report.numbers import amount, number, percent, plain_cost, quantity, signed
 from singlepath.report.run_data import RunData
@@ -162,10 +162,11 @@ def _budget(budget: float | None, frame: Frame) -> list[Safe]:
 
 def _mark(entry: Entry, frame: Frame) -> Safe:
     x, y = frame.x(entry.predicted or 0.0), frame.y(100 * entry.accuracy)
-    shapes = {"found": f"M{x:.1f} {y - 8:.1f}l8 8l-8 8l-8-8z", "baseline": f"M{x:.1f} {y - 6:.1f}l6.5 11h-13z"}
     if entry.kind == "random":
         return el("circle", cx=x, cy=y, r="5", class_="mark random")
-    return el("path", d=shapes[entry.kind], class_=f"mark {entry.kind}")
+    if entry.kind == "found":
+        return diamond(x, y)
+    return el("path", d=f"M{x:.1f} {y - 6:.1f}l6.5 11h-13z", class_="mark baseline")
 
 
 def _names(placed: list[Entry], frame: Frame) -> list[Safe]:
@@ -195,18 +196,14 @@ def _keys(entries: list[Entry], run: RunData) -> Safe:
     """What the marks mean, by shape."""
     kinds = {e.kind for e in entries}
     shapes = [
-        ("found", "found network", el("path", d="M8 0l8 8l-8 8l-8-8z", class_="mark found")),
+        ("found", "found network", diamond(8, 8)),
         ("random", "random networks of the budget", el("circle", cx="8", cy="8", r="5", class_="mark random")),
         ("baseline", "off-the-shelf networks", el("path", d="M8 2l6.5 11h-13z", class_="mark baseline")),
     ]
-    keys = [
-        el("li", el("svg", shape, viewBox="0 0 16 16", class_="sample square", aria_hidden="true"), name)
-        for kind, name, shape in shapes
-        if kind in kinds
-    ]
+    items = keys([(name, shape) for kind, name, shape in shapes if kind in kinds])
     if run.number("accuracy", "random", "mean") is not None:
-        keys.append(el("li", el("span", class_="swatch band"), "mean of the random networks ± one standard deviation"))
-    return el("ul", keys, class_="legend")
+        items.append(el("li", el("span", class_="swatch band"), "mean of the random networks ± one standard deviation"))
+    return el("ul", items, class_="legend")
 
 
 def _numbers(entries: list[Entry], run: RunData) -> Safe:

@@ -11,7 +11,7 @@ from typing import Any
 from singlepath.report.markup import Safe, el
 from singlepath.report.run_data import Series
 
-__all__ = ["Axis", "Frame", "Line", "line_chart", "path", "text"]
+__all__ = ["Axis", "Frame", "Line", "diamond", "keys", "line_chart", "path", "text"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ def path(xs: Sequence[float], ys: Sequence[float]) -> str:
         dy = f"{round(d - b, 1):g}"
         parts.append(f"l{round(c - a, 1):g}{'' if dy.startswith('-') else ' '}{dy}")
     return "".join(parts)
+
+
+def diamond(x: float, y: float) -> Safe:
+    """The mark of the found network."""
+    return el("path", d=f"M{x:.1f} {y - 8:.1f}l8 8l-8 8l-8-8z", class_="mark found")
+
+
+def keys(shapes: Sequence[tuple[str, Safe]]) -> list[Safe]:
+    """What marks mean: items of a legend, each with its shape drawn around (8, 8)."""
+    return [
+        el("li", el("svg", shape, viewBox="0 0 16 16", class_="sample square", aria_hidden="true"), name)
+        for name, shape in shapes
+    ]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from singlepath.report.fields import figure, missing, scalars
 from singlepath.report.markup import Safe, caption, el, join, table
 from singlepath.report.numbers import amount, cost, number, percent, quantity, signed, size
 from singlepath.report.run_data import RunData
+from singlepath.report.words import above_budget
 
 __all__ = ["cost_section"]
 
@@ -82,7 +83,8 @@ def _measured(run: RunData) -> list[list[Any]]:
                 f"not measured: {run.text('cost', 'measured_reason') or 'the network was not timed on the device'}",
             ]
         ]
-    rows: list[list[Any]] = [["Measured", quantity("cost.measured", measured, cost(measured, run.unit))]]
+    shown, above = quantity("cost.measured", measured, cost(measured, run.unit)), above_budget(run)
+    rows: list[list[Any]] = [["Measured", [shown, ", ", el("strong", above)] if above else shown]]
     if predicted:
         rows.append(["Measured against predicted", signed(100 * (measured / predicted - 1))])
     if (drift := run.number("cost", "drift")) is not None:

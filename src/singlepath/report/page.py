@@ -13,11 +13,12 @@ from singlepath.report.cost import cost_section
 from singlepath.report.curves import curves_section
 from singlepath.report.drawing import block_table, drawing
 from singlepath.report.fields import missing
+from singlepath.report.front import front_section
 from singlepath.report.markup import Safe, el, embed, join, scroll, table
 from singlepath.report.numbers import amount, cost, percent, quantity, signed
 from singlepath.report.run_data import RunData
 from singlepath.report.sections import data_section, files_section, options_section, repeat_section
-from singlepath.report.words import answer, asked, comparison, title
+from singlepath.report.words import above_budget, answer, asked, comparison, title
 
 __all__ = ["render"]
 
@@ -34,6 +35,8 @@ HEAVY = (
     "table",
     "selection",
     "asked",
+    "front_random",
+    "front",
 )
 
 
@@ -56,6 +59,8 @@ def _single(run: RunData) -> str:
         ("again", "Have it again", repeat_section(run)),
         ("options", "Options and versions", options_section(run)),
     ]
+    if (front := front_section(run)) is not None:
+        sections.insert(4, ("front", "Other budgets", front))
     header = [
         el("h1", title(run)),
         el("p", asked(run), class_="asked"),
@@ -90,7 +95,7 @@ def _readout(run: RunData) -> Safe:
     """The figures a reader looks for first."""
     found, mean, std = (run.number("accuracy", *keys) for keys in (("test",), ("random", "mean"), ("random", "std")))
     predicted, measured = run.number("cost", "predicted"), run.number("cost", "measured")
-    compared = comparison(run)
+    compared, over = comparison(run), above_budget(run)
     kind = (run.text("cost", "kind") or "cost").replace("macs", "MACs")
     cells = [
         (f"Predicted {kind}", "cost.predicted", predicted, cost(predicted, run.unit)),
@@ -117,6 +122,7 @@ def _readout(run: RunData) -> Safe:
                 "div",
                 el("dt", name),
                 el("dd", quantity(key, v, said) if v is not None else el("span", said, class_="none")),
+                el("dd", over, class_="over") if over and key == "cost.measured" else None,
             )
             for name, key, v, said in cells
         ],
@@ -178,6 +184,7 @@ def _side_by_side(runs: list[RunData], names: list[str]) -> Safe:
         line("Budget, as a cost", figure(lambda v, r: cost(v, r.unit), "cost", "budget")),
         line("Predicted", figure(lambda v, r: cost(v, r.unit), "cost", "predicted", absent="not known")),
         line("Measured", figure(lambda v, r: cost(v, r.unit), "cost", "measured", absent="not measured")),
+        line("Measured, within the budget", _holds),
         line("Test accuracy", figure(lambda v, r: percent(v, 2), "accuracy", "test", absent="not trained yet")),
         line("Random networks", lambda run: _random(run)),
         line(
@@ -196,6 +203,11 @@ def _side_by_side(runs: list[RunData], names: list[str]) -> Safe:
 
 
 _VERDICT = {"better": "better", "worse": "worse", "same": "not different"}
+
+
+def _holds(run: RunData) -> str:
+    measured, budget = run.number("cost", "measured"), run.number("cost", "budget")
+    return "–" if measured is None or budget is None else f"no: {over}" if (over := above_budget(run)) else "yes"
 
 
 def _random(run: RunData) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from singlepath.report.numbers import NBSP, cost, number, percent, signed
 from singlepath.report.run_data import RunData
 
-__all__ = ["Comparison", "answer", "asked", "commands", "comparison", "margin", "title"]
+__all__ = ["Comparison", "above_budget", "answer", "asked", "commands", "comparison", "margin", "title"]
 
 FLAGS = (
     "data",
@@ -98,9 +98,19 @@ def _network(run: RunData) -> str:
     text = f"A network of {cost(predicted if predicted is not None else measured, run.unit)}"
     notes = [] if budget is None else [f"budget {cost(budget, run.unit)}"]
     if measured is not None and predicted is not None:
-        notes.append(f"measured {cost(measured, run.unit)}")
+        above = above_budget(run)
+        notes.append(f"measured {cost(measured, run.unit)}" + (f", {above}" if above else ""))
     over = predicted is not None and budget is not None and predicted > budget
     return text + (f" ({', '.join(notes)})" if notes else "") + (", which is over the budget," if over else "")
+
+
+def above_budget(run: RunData) -> str | None:
+    """How far the measured figure is above the budget, None where it holds or one of both is missing."""
+    measured, budget = run.number("cost", "measured"), run.number("cost", "budget")
+    if measured is None or not budget or measured <= budget:
+        return None
+    share = 100 * (measured / budget - 1)
+    return f"{f'{share:.1f}' if share >= 0.05 else 'less than 0.1'}{NBSP}% above the budget"
 
 
 def _worth(run: RunData) -> str:

@@ -1,0 +1,202 @@
+"""What every selection shares: scores of sub-networks, the additive fit, and the rule that takes one of them.
+
+Networks are scored by held-out cross-entropy with recalibrated BN statistics (never by accuracy, which ranks far
+worse). Whatever a selection has scored, `concluded` takes its answer by the same rule: the lowest cross-entropy within
+the budget, and one that leaves more than a tenth of the budget unused only where it is better beyond noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from singlepath.architecture import Architecture
+from singlepath.costs.budget import FILL
+from singlepath.data import Batch, batches, evaluation_batches
+from singlepath.data.splits import generator
+from singlepath.errors import user_error
+from singlepath.search.base import Found, Problem
+from singlepath.search.budget import random_networks
+from singlepath.supernet import Supernet, recalibrate
+from singlepath.training.train import image_losses
+
+__all__ = [
+    "HELD_OUT", "RECALIBRATION", "Scorer", "additive_fit", "affordable", "choice", "concluded",
+    "drawn", "gate_utility", "in_window", "least_of", "no_network", "reason",
+]  # fmt: skip
+
+HELD_OUT = 4_000  # images that score a candidate, at most
+RECALIBRATION = 512  # images that set a candidate's BN statistics
+RIDGE = 1e-2
+
+
+@dataclass
+class Scorer:
+    """Held-out cross-entropy of sub-networks: each extracted into a copy, its BN statistics set on the weight part.
+
+    Attributes:
+        known: the mean cross-entropy of what has been scored, nats, by canonical name.
+        losses: the cross-entropy of every held-out image behind it, [N].
+        measure: gives those losses for a canonical architecture; None for `child_losses`.
+    """
+
+    supernet: Supernet
+    held_out: list[Batch]
+    calibration: list[Tensor]
+    known: dict[Architecture, float] = field(default_factory=dict)
+    losses: dict[Architecture, Tensor] = field(default_factory=dict)
+    measure: Callable[[Architecture], Tensor] | None = None
+
+    @classmethod
+    def of(cls, problem: Problem, supernet: Supernet) -> Scorer:
+        data, size = problem.data, 256
+        few = np.sort(generator(problem.seed, "score").permutation(len(data.val))[:HELD_OUT])
+        images = data.val.subset(few)  # type: ignore[arg-type]
+        held_out = list(evaluation_batches(images, data.preprocess, batch_size=size, device=problem.device))
+        first = batches(data.train, data.preprocess, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
+        calibration = [b.x for b, _ in zip(first, range(max(1, RECALIBRATION // 128)), strict=False)]
+        return cls(supernet, held_out, calibration)
+
+    def __call__(self, architecture: Architecture) -> float:
+        name = self.name(architecture)
+        if name not in self.known:
+            self.losses[name] = (self.measure or self.child_losses)(name)
+            self.known[name] = float(self.losses[name].double().mean())
+        return self.known[name]
+
+    def child_losses(self, architecture: Architecture) -> Tensor:
+        """The held-out losses of the supernet's child, [N]; the supernet itself stays as it is."""
+        network = self.supernet.extract(architecture)
+        recalibrate(network, self.calibration)
+        return image_losses(network, self.held_out)
+
+    def better(self, a: Architecture, b: Architecture) -> bool:
+        """Whether a's cross-entropy is below b's by two standard errors of their paired difference over the images."""
+        gap = (self.losses[self.name(b)] - self.losses[self.name(a)]).double()
+        return float(gap.mean()) > 2 * float(gap.std()) / math.sqrt(len(gap))
+
+    def name(self, architecture: Architecture) -> Architecture:
+        return self.supernet.space.canonical(architecture)
+
+
+def gate_utility(supernet: Supernet) -> list[list[float]]:
+    """log P(option) of every option of every layer."""
+    p = torch.sigmoid(supernet.indicators().double().cpu())
+    return [torch.log(q.clamp(min=1e-12)).tolist() for q in supernet.option_probabilities(p)]
+
+
+def additive_fit(scorer: Scorer) -> list[list[float]]:
+    """Ridge regression of the known scores on (layer, option) indicators: the fitted *negative* score of every
+    option."""
+    space = scorer.supernet.space
+    x = np.stack([space.encode(a) for a in scorer.known])
+    y = -np.array(list(scorer.known.values()))
+    mean = x.mean(0)
+    centred, target = x - mean, y - y.mean()
+    weights = np.linalg.solve(centred.T @ centred + RIDGE * len(y) * np.eye(x.shape[1]), centred.T @ target)
+    sizes = np.cumsum([len(layer.options) for layer in space.searchable])[:-1]
+    return [part.tolist() for part in np.split(weights, sizes)]
+
+
+def affordable(problem: Problem, scorer: Scorer) -> list[Architecture]:
+    """What is known and costs no more than the target.
+
+    Where a table gives interchangeable layers different costs, a network's canonical name may cost more than the name
+    it was drawn by; it is the canonical one that would be trained, so its cost decides.
+    """
+    return [a for a in scorer.known if problem.cost(a) <= problem.budget.target]
+
+
+def choice(problem: Problem, scorer: Scorer) -> Architecture:
+    """The lowest cross-entropy; one that leaves more than a tenth of the budget unused must be better beyond noise.
+
+    Raises:
+        UserError: nothing fits the budget.
+    """
+    known = affordable(problem, scorer)
+    if not known:
+        raise no_network(problem)
+    best = min(known, key=lambda a: (scorer.known[a], a.choices))
+    filled = best_filled(problem, scorer)
+    if filled is None or filled == best or scorer.better(best, filled):
+        return best
+    return filled
+
+
+def best_filled(problem: Problem, scorer: Scorer) -> Architecture | None:
+    """The lowest cross-entropy among the networks that use at least 90 % of the budget."""
+    filled = [a for a in affordable(problem, scorer) if problem.budget.filled(problem.cost(a))]
+    return min(filled, key=lambda a: (scorer.known[a], a.choices), default=None)
+
+
+def least_of(problem: Problem) -> float:
+    """What candidates cost at least: 90 % of the budget, or of the target where that is below it."""
+    budget = problem.budget
+    return FILL * (budget.limit if FILL * budget.limit < budget.target else budget.target)
+
+
+def in_window(problem: Problem, architecture: Architecture, least: float) -> bool:
+    """Whether the network, by its canonical name, costs `least` to the target."""
+    return least <= problem.cost(problem.space.canonical(architecture)) <= problem.budget.target
+
+
+def drawn(problem: Problem, count: int, rng: np.random.Generator) -> tuple[list[Architecture], float]:
+    """(at most `count` distinct random networks, what they cost at least): of the budget, or, where no network fills
+    it, of all that fit.
+
+    Raises:
+        UserError: nothing fits the budget.
+    """
+    for least in (least_of(problem), 0.0):
+        found = random_networks(problem.space, problem.costs, least, problem.budget.target, count, rng)
+        if found:
+            return found, least
+    raise no_network(problem)
+
+
+def concluded(problem: Problem, scorer: Scorer, method: str, before: int, **stated: Any) -> Found:
+    """The answer among everything scored, by the rule of `choice`.
+
+    Args:
+        before: networks the scorer knew when the selection began.
+        stated: what else the selection says of itself, plain values.
+    """
+    best = choice(problem, scorer)
+    selection = {
+        "method": method, "candidates": len(scorer.known) - before,
+        "held_out_images": sum(len(b.y) for b in scorer.held_out), "score": scorer.known[best], **stated,
+    }  # fmt: skip
+    if problem.budget.filled(problem.cost(best)):
+        return Found(best, selection)
+    return Found(best, selection, reason(problem, best, best_filled(problem, scorer), scorer))
+
+
+def reason(problem: Problem, chosen: Architecture, rival: Architecture | None, scorer: Scorer) -> str:
+    """Why less than 90 % of the budget is used, with both figures."""
+    unit, budget = problem.costs.unit, problem.budget
+    used = f"{problem.cost(chosen):.4g} {unit} of {budget.limit:.4g} {unit}"
+    if problem.budget.target < FILL * problem.budget.limit:
+        return (
+            f"{used}: the latency table's 95 % error ({problem.costs.error95:.1%}) is kept free, so that the measured "
+            "figure stays under the budget; a table timed on a calm machine has less"
+        )
+    if rival is None:
+        return f"{used}: no network of the space costs between {FILL:.0%} of the budget and {budget.target:.4g} {unit}"
+    return (
+        f"{used}: the smaller network was better on held-out data, cross-entropy {scorer(chosen):.4f} against "
+        f"{scorer(rival):.4f} of the best network that fills the budget ({problem.cost(rival):.4g} {unit})"
+    )
+
+
+def no_network(problem: Problem) -> Exception:
+    return user_error(
+        f"no network of {problem.space.id} fits {problem.budget.text}",
+        f"the smallest costs {problem.costs.smallest:.4g}",
+        "type a larger --budget",
+    )  # fmt: skip

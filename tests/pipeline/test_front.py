@@ -1,0 +1,62 @@
+"""The accuracy-cost front of a finished search, and the page that shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.pipeline.helpers import printed, run
+
+from singlepath.architecture import Architecture
+from singlepath.costs import count_costs
+from singlepath.pipeline.outcome import architecture_of
+
+SPACE = "mobile-small(width=0.5, input_size=16)"
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("front") / "run"
+    printed(
+        "search", "--space", SPACE, "--budget", "0.9MMACs", "--data", "digits", "--limit", 200, "--quick",
+        "--out", folder,
+    )  # fmt: skip
+    return folder
+
+
+def test_a_front_is_kept_with_random_networks_of_its_budgets_and_drawn(searched: Path) -> None:
+    assert 'id="front"' not in Path(printed("report", searched)["report"]).read_text()
+    found = printed("front", searched, "--budgets", "60%,90%")
+    space, architecture = architecture_of(searched)
+    costs = count_costs(space, "macs")
+    kept = json.loads((searched / "result.json").read_text())
+    assert {name: kept[name] for name in ("front", "front_random", "front_chosen")} == {
+        name: found[name] for name in ("front", "front_random", "front_chosen")
+    }
+    limits = [row["budget"] for row in found["front"]]
+    assert limits == pytest.approx([0.6 * costs.largest, 0.9 * costs.largest])
+    for row in found["front"]:
+        assert row["predicted"] <= row["budget"]
+        assert space.string(Architecture(space.id, tuple(row["choices"]))) == row["architecture"]
+    drawn = found["front_random"]
+    assert len(drawn) == 20 and all(row["held_out_cross_entropy"] > 0 for row in drawn)
+    for limit in limits:
+        assert sum(0.9 * limit <= row["predicted"] <= limit for row in drawn) == 10
+        best = next(row["held_out_cross_entropy"] for row in found["front"] if row["budget"] == limit)
+        assert best <= min(row["held_out_cross_entropy"] for row in drawn if 0.9 * limit <= row["predicted"] <= limit)
+    assert found["networks_scored"] <= 128 + 24 + 1, "the random ones are among those the selection scored"
+    assert found["front_chosen"]["predicted"] == costs.of(space.indices(architecture))
+    page = Path(printed("report", searched)["report"]).read_text()
+    assert page.count('class="mark front"') == 3 and page.count('class="mark random"') == 21
+
+
+@pytest.mark.parametrize(
+    ("budgets", "says"),
+    [("50%,2Mparams", ["MMACs and Mparams", "--budgets 20%"]), (" , ", ["no budget"]), ("5ms", ["no latency table"])],
+)
+def test_budgets_that_make_no_front(searched: Path, budgets: str, says: list[str]) -> None:
+    before = (searched / "result.json").read_bytes()
+    code, out, err = run("front", searched, "--budgets", budgets)
+    assert code == 2 and out == "" and err.count("\n") == 1 and all(part in err for part in says), err
+    assert (searched / "result.json").read_bytes() == before
