@@ -102,7 +102,7 @@ def test_one_step_in_k_decides_and_none_in_the_warm_up(every: int) -> None:
 
 def started(**how: Any) -> tuple[Any, dict[str, Any], list[sp.SearchBatch]]:
     """A problem, its state after the first weight steps, and an epoch's batches after the warm-up."""
-    asked = problem(warm_up=0.0, **how)
+    asked = problem(**{"warm_up": 0.0, **how})
     state = sp.METHOD.start(asked)
     plan = sp.METHOD.plan(asked, state)
     state |= {"step": 0, "steps_per_epoch": plan.steps_per_epoch}
@@ -136,6 +136,43 @@ def test_weight_steps_never_move_thresholds_and_decision_steps_nothing_else() ->
         assert all(p.grad is None for p in state["model"].parameters())
         state["step"] += 1
     assert state["decisions"] == kinds[True]
+
+
+def test_a_sandwich_step_teaches_the_smallest_and_two_drawn_children_what_the_largest_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task, state, some = started(warm_up=1.0, sandwich=True)
+    net, seen = state["model"], []
+    whole = sp.train_child
+
+    def watched(problem: Any, state: Any, batch: Any, settings: Any, target: Tensor) -> Any:
+        before = copied(state)
+        found = whole(problem, state, batch, settings, target)
+        assert changed(before, copied(state)), "every child is trained before the next one runs"
+        seen.append((net.architecture(settings), target, found[1]))
+        return found
+
+    monkeypatch.setattr(sp, "train_child", watched)
+    for number in range(2):
+        state["step"] = number
+        sp.step(task, state, some[number])
+    largest, smallest = task.space.largest(), sp.smallest(task)
+    assert task.cost(smallest) == pytest.approx(task.costs.smallest)
+    for number in range(2):
+        four = seen[4 * number : 4 * number + 4]
+        assert [a for a, _, _ in four[:2]] == [largest, smallest]
+        assert torch.equal(four[0][1], some[number].images.y)
+        teacher = four[0][2].softmax(1)
+        assert all(torch.equal(target, teacher) for _, target, _ in four[1:])
+    drawn = [seen[i][0] for i in (2, 3, 6, 7)]
+    assert drawn == [net.architecture(sp.warm_up_settings(net, task.seed, i)) for i in range(4)], "the decks, in turn"
+
+
+def test_a_search_without_decisions_passes_over_its_images_once_an_epoch() -> None:
+    task = problem(warm_up=1.0)
+    plan = sp.plan(task, sp.start(task))
+    images = sum(len(b.images.y) for b in plan.batches(0, 0))
+    assert abs(images - len(task.data.train)) < sp.search_recipe(task).batch_size
 
 
 def test_every_gate_moves_in_a_decision_step() -> None:

@@ -5,7 +5,9 @@ Three kinds of steps, each one forward and backward on one batch:
 
 1. *Warm-up* (the first `warm_up` of the epochs): a child drawn uniformly over every layer's options is run and trained,
    without cost and without gates. Options come from shuffled decks, so shares are exact, and every gate
-   is off in at least 20 % of the passes.
+   is off in at least 20 % of the passes. With `sandwich` a warm-up step trains four children on its batch, one after
+   the other: the largest by its labels; then the smallest and two drawn ones by the largest's probabilities, their
+   teacher (in-place distillation: Yu and Huang, arXiv 1903.05134, section 3.3).
 2. *Weight steps*: a child drawn from the gates' probabilities sigmoid(x) is trained.
 3. *Decision steps*, one in `every` after the warm-up, on held-out images: only the thresholds t move, by Adam, along
 
@@ -31,6 +33,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from singlepath.architecture import Architecture
 from singlepath.data import Batch, batch_count, batches
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Method, Plan, Problem, State, search_recipe
@@ -46,6 +49,7 @@ __all__ = ["DEFAULTS", "METHOD"]
 
 DEFAULTS: dict[str, Any] = {
     "warm_up": 0.5,  # share of the epochs
+    "sandwich": False,  # warm-up steps of four children, the largest teaching the others
     "every": 4,  # after the warm-up, one step in so many is a decision step
     "gate_lr": 0.1,
     "dual_rate": 0.05,
@@ -77,7 +81,8 @@ def plan(problem: Problem, state: State) -> Plan:
     recipe = search_recipe(problem)
     weight_steps = batch_count(len(problem.data.train), recipe.batch_size)
     every = setting(problem, "every")
-    steps = math.ceil(weight_steps * every / (every - 1))  # an epoch has room for its decision steps
+    room = every / (every - 1) if setting(problem, "warm_up") < 1 else 1  # an epoch has room for its decision steps
+    steps = math.ceil(weight_steps * room)
     warm_up = warm_up_steps(problem, recipe, steps)
     augment = recipe.augment(problem.data)
     held = min(recipe.batch_size, len(problem.data.val))
@@ -176,24 +181,53 @@ def step(problem: Problem, state: State, batch: SearchBatch) -> Mapping[str, flo
 
 
 def weight_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, float | Tensor]:
-    """Train one child: only the weights it uses change."""
+    """Train one child, or in a warm-up with `sandwich` four."""
     net: Supernet = state["model"]
-    recipe, steps = search_recipe(problem), state["steps_per_epoch"]
-    if state["step"] < warm_up_steps(problem, recipe, steps):
+    if state["step"] < warm_up_steps(problem, search_recipe(problem), state["steps_per_epoch"]):
+        if setting(problem, "sandwich"):
+            return sandwich_step(problem, state, batch)
         settings = warm_up_settings(net, problem.seed, state["step"])
     else:
         if "probability" not in state:
             state["probability"] = torch.sigmoid(net.indicators()).cpu()
         settings = drawn_settings(net, state["probability"], problem.seed, state["step"])
-    views = Views()
+    loss, logits = train_child(problem, state, batch, settings, batch.y)
+    return {"loss": loss, "accuracy": accuracy(logits, batch.y)}
+
+
+def sandwich_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, float | Tensor]:
+    """Train the largest child, then the smallest and two drawn ones to do as it did; the metrics are the largest's."""
+    net: Supernet = state["model"]
+    drawn = [warm_up_settings(net, problem.seed, 2 * state["step"] + i) for i in range(2)]
+    loss, logits = train_child(problem, state, batch, net.settings(problem.space.largest()), batch.y)
+    for settings in (net.settings(smallest(problem)), *drawn):
+        train_child(problem, state, batch, settings, logits.float().softmax(1))
+    return {"loss": loss, "accuracy": accuracy(logits, batch.y)}
+
+
+def smallest(problem: Problem) -> Architecture:
+    """The cheapest option of every layer, the first of equals."""
+    return problem.space.architecture([layer.index(min(layer)) for layer in map(list, problem.costs.layers)])
+
+
+def train_child(
+    problem: Problem, state: State, batch: Batch, settings: list[Setting], target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(loss, logits), detached, of one step on a child: only the weights it uses change.
+
+    Args:
+        target: labels [N] or probabilities [N, classes].
+    """
+    net: Supernet = state["model"]
+    recipe, views = search_recipe(problem), Views()
     with autocast(problem.device):
         logits = net(batch.x, settings, views)
-        loss = cross_entropy(logits, batch.y)
+        loss = cross_entropy(logits, target)
     loss.backward()
-    lr = learning_rate(recipe, state["step"], steps)
+    lr = learning_rate(recipe, state["step"], state["steps_per_epoch"])
     sgd(views.taken, state["optimiser"], lr, momentum=recipe.momentum, decay=recipe.weight_decay)
     clear(views)
-    return {"loss": loss.detach(), "accuracy": accuracy(logits.detach(), batch.y)}
+    return loss.detach(), logits.detach()
 
 
 def decision_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, float | Tensor]:
