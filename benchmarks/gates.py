@@ -9,9 +9,10 @@ Learning: in which share of the warm-up passes every gate was off, by exact coun
 on.
 
 Worth: on the supernet that a search has at the end of its warm-up, for random children and all their off gates, the
-gate's gradient dL/dd against the true change of held-out loss, L(gate on) - L(gate off), batch statistics, the same
-images; Spearman's rank correlation over all pairs, with its 90 % bootstrap interval over children. The same of the
-gates that are on, where about 0 is expected: <w, dL/dw> vanishes where the weights have converged.
+gate's gradient dL/dd, read as the search reads it (half open, a few gates at a time), against the true change of
+held-out loss, L(gate on) - L(gate off), batch statistics, the same images; Spearman's rank correlation over all pairs,
+with its 90 % bootstrap interval over children. The same of the gates that are on, where about 0 is expected:
+<w, dL/dw> vanishes where the weights have converged.
 
 Exact: gate and weight gradients of the sliced engine against autograd through the masked one, fp64.
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -104,7 +105,7 @@ class Watch:
         quality = self.original(net, settings, views, probes)
         p = torch.sigmoid(net.indicators().cpu())
         gradient = (quality.float() * (p * (1 - p))).numpy()
-        seen = observed(net, settings)
+        seen = observed(net, settings, probes.chosen)
         self.steps += 1
         self.observed += seen
         self.zero += seen & (gradient == 0)
@@ -112,13 +113,17 @@ class Watch:
         return quality
 
 
-def observed(net: Supernet, settings: Sequence[Setting]) -> np.ndarray:
-    """Which gates a pass says something about, [gates] bool: the open ones and the first closed one of every chain."""
+def observed(net: Supernet, settings: Sequence[Setting], probed: Container[int] | None = None) -> np.ndarray:
+    """Which gates a pass says something about, [gates] bool: the open ones and the first closed one of every chain.
+
+    With `probed`, of the gates that have to be probed only those: closed ones, and skips and excitations open or not.
+    """
     seen = np.zeros(len(net.gates), bool)
     for layer, kind, where in chain_slices(net.gates):
-        s = settings[layer]
-        if kind == "skip" or s.on:
-            seen[where.start : min(where.stop, where.start + level(s, kind) + 1)] = True
+        s, on = settings[layer], level(settings[layer], kind)
+        for gate in range(where.start, min(where.stop, where.start + on + 1)):
+            asked = kind in ("skip", "se") or gate == where.start + on
+            seen[gate] = (kind == "skip" or s.on) and (not asked or probed is None or gate in probed)
     return seen
 
 
@@ -222,14 +227,33 @@ def switched(s: Setting, gate: Gate, on: bool) -> Setting:
 Pair = tuple[str, float, float]  # chain, dL/dd, L(on) - L(off)
 
 
-def compared(net: Supernet, batch: Batch, settings: list[Setting], on_too: bool) -> dict[bool, list[Pair]]:
-    """Gradient and true change of a child's off gates (and of its on gates), by whether the gate is on."""
-    views, probes = Views(), Probes(dict.fromkeys(range(len(net.gates)), 1.0))
-    loss = F.cross_entropy(net(batch.x, settings, views, probes), batch.y)
-    loss.backward()
-    gradient, seen = net.gate_gradients(settings, views, probes), observed(net, settings)
+def gradients(net: Supernet, batch: Batch, settings: list[Setting], probed: Sequence[int], at: float) -> Tensor:
+    """dL/dd of every gate, the probed ones standing at `at` where they are closed."""
+    views, probes = Views(), Probes(dict.fromkeys(probed, 1.0), at=at)
+    F.cross_entropy(net(batch.x, settings, views, probes), batch.y).backward()
+    found = net.gate_gradients(settings, views, probes)
     for view in views.taken:
         view.leaf.grad = None
+    return found
+
+
+def compared(
+    net: Supernet, batch: Batch, settings: list[Setting], on_too: bool, rng: np.random.Generator
+) -> dict[bool, list[Pair]]:
+    """Gradient and true change of a child's off gates (and of its on gates), by whether the gate is on.
+
+    Off gates are read as the search reads them: half open, one part of all gates at a time. On gates are read off the
+    child itself.
+    """
+    with torch.no_grad():
+        loss = F.cross_entropy(net(batch.x, settings), batch.y)
+    seen, gradient = observed(net, settings), gradients(net, batch, settings, range(len(net.gates)), 0.0)
+    for part in np.array_split(rng.permutation(len(net.gates)), round(1 / single_path.DEFAULTS["probe"])):
+        gradient[part] = torch.where(
+            net.effective_gates(settings)[part] > 0,
+            gradient[part],
+            gradients(net, batch, settings, part.tolist(), single_path.DEFAULTS["probe_at"])[part],
+        )
     pairs: dict[bool, list[Pair]] = {True: [], False: []}
     for i, gate in enumerate(net.gates):
         s = settings[gate.layer]
@@ -255,12 +279,12 @@ def ranking(net: Supernet, batch: Batch, children: int, seed: int) -> dict[str, 
     net.train()
     with frozen_statistics(net):
         drawn = [sample_settings(net.space, net.gates, half, rng) for _ in range(children)]
-        pairs = [compared(net, batch, s, i < children // 3) for i, s in enumerate(drawn)]
+        pairs = [compared(net, batch, s, i < children // 3, rng) for i, s in enumerate(drawn)]
         beside = {
             "search_draws": [sample_settings(net.space, net.gates, own, rng) for _ in range(children // 2)],
             "uniform": [net.settings(net.space.sample(rng)) for _ in range(children // 2)],
         }
-        others = {name: [compared(net, batch, s, False)[False] for s in some] for name, some in beside.items()}
+        others = {name: [compared(net, batch, s, False, rng)[False] for s in some] for name, some in beside.items()}
     net.train(training)
     off, on = [p[False] for p in pairs], [row for p in pairs for row in p[True]]
     rows = list(chain.from_iterable(off))

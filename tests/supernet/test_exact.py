@@ -80,6 +80,33 @@ def test_sliced_gradients_are_the_masked_ones(text: str, seed: int) -> None:
         assert float((sliced[name] - full).abs().max()) <= 1e-10 * max(1.0, float(full.abs().max())), name
 
 
+@pytest.mark.parametrize("text", [TEXTS[0], TEXTS[1], TEXTS[5]])
+def test_a_half_open_gates_gradient_is_the_masked_one_half_way(text: str) -> None:
+    net = supernet(make(text), 0).train()
+    x, labels = images(net.space, 0), torch.arange(6) % net.space.classes
+    tested = {"kernel": 0, "expansion": 0, "skip": 0, "tied": 0}
+    for seed in range(3):
+        settings = random_settings(net, seed)
+        e = net.effective_gates(settings).double()
+        for layer, kind, where in chain_slices(net.gates):
+            gate = where.start + int(e[where].sum())
+            if kind == "tied" or gate == where.stop or not (settings[layer].on or kind == "skip"):
+                continue  # a tied gate's columns would be computed with half a ring
+            half = e.index_fill(0, torch.tensor([gate]), 0.5).requires_grad_()
+            with frozen_statistics(net):
+                views, probes = Views(), Probes({gate: 1.0}, at=0.5)
+                loss = F.cross_entropy(net(x, settings, views, probes), labels)
+                loss.backward()
+                found = net.gate_gradients(settings, views, probes)[gate]
+                whole = F.cross_entropy(net.masked(x, half), labels)
+                (expected,) = torch.autograd.grad(whole, half)
+            net.zero_grad(set_to_none=True)
+            assert float(loss.detach()) == pytest.approx(float(whole.detach()), rel=1e-10)
+            assert float(found) == pytest.approx(float(expected[gate]), rel=1e-8, abs=1e-10), net.gates[gate].name
+            tested[kind] += 1
+    assert sum(tested.values()) >= 10 and tested["skip"] > 0
+
+
 def weight_gradients(net: Supernet, views: Views) -> dict[str, Tensor]:
     """The gradient of every parameter by its full name; zero outside the child."""
     found = {name: torch.zeros_like(p) for name, p in net.named_parameters()}

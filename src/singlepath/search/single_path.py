@@ -13,8 +13,10 @@ Three kinds of steps, each one forward and backward on one batch:
 
        d/dx [ CE(child) + lambda E[cost] / target ],   dCE/dx = dCE/dd sigmoid'(x)   (straight-through),
 
-   with dCE/dd from the sliced engine: an off gate is probed, an on gate gives <w, dCE/dw>. E[cost] is exact under the
-   gates' independent probabilities. Dual ascent keeps the budget without a hand-tuned coefficient:
+   with dCE/dd from the sliced engine: an on gate gives <w, dCE/dw>; an off gate is probed half open, because BN makes
+   the loss so curved along a gate that its slope at 0 says little of what opening it changes (midpoint rule), and a
+   few gates at a time, so that the child stays nearly itself. E[cost] is exact under the gates' independent
+   probabilities. Dual ascent keeps the budget without a hand-tuned coefficient:
 
        lambda <- max(0, lambda + rate (E[cost] / target - 1)).
 
@@ -53,7 +55,8 @@ DEFAULTS: dict[str, Any] = {
     "every": 4,  # after the warm-up, one step in so many is a decision step
     "gate_lr": 0.1,
     "dual_rate": 0.05,
-    "probe": 1.0,  # probability that an off gate is probed; weighted by its inverse
+    "probe": 0.2,  # probability that an off gate is probed; weighted by its inverse
+    "probe_at": 0.5,  # how far a probed gate is opened
     "candidates": 96,  # networks scored on held-out images at the end
     "select": "score",
 }
@@ -236,7 +239,7 @@ def decision_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, 
     x = net.indicators().cpu().requires_grad_()
     probability = torch.sigmoid(x)
     settings = drawn_settings(net, probability, problem.seed, state["step"])
-    probes, views = Probes(chosen_probes(net, problem, state["step"])), Views()
+    probes, views = Probes(chosen_probes(net, problem, state["step"]), at=setting(problem, "probe_at")), Views()
     with frozen_statistics(net), autocast(problem.device):
         loss = cross_entropy(net(batch.x, settings, views, probes), batch.y)
         loss.backward()

@@ -79,15 +79,19 @@ class Probes:
 
     Attributes:
         chosen: flat gate position -> 1 / probability of being probed; closed gates that are absent are not computed.
+        at: where the closed gates among them stand. At 0 the pass is the child's own and dL/de is exact. At 1/2 they
+            are half open, and dL/de is the midpoint rule for the change that opening makes; what it leaves out is how
+            a half-open branch itself depends on gates before it, and on its own squeeze-and-excitation.
         values: (flat gate position, value) pairs, filled by the backward pass and by `SuperBlock.collect`.
     """
 
     chosen: dict[int, float]
     values: list[tuple[int, Tensor]] = field(default_factory=list)
+    at: float = 0.0
 
-    def attach(self, y: Tensor, gate: int, branch: Callable[[], Tensor], weight: float = 1.0) -> Tensor:
-        """`y` unchanged; in the backward pass records weight * <dL/dy, branch()>."""
-        return _Attach.apply(y, self, gate, branch, weight)
+    def attach(self, y: Tensor, gate: int, branch: Callable[[], Tensor], at: float = 0.0) -> Tensor:
+        """y + at * branch(); in the backward pass records <dL/d of that, branch()>, weighted as `chosen` says."""
+        return _Attach.apply(y, self, gate, branch, at)
 
     def effective(self, count: int) -> Tensor:
         """dL/de of all gates, [count]."""
@@ -100,11 +104,15 @@ class Probes:
 
 class _Attach(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, y, probes, gate, branch, weight):  # type: ignore[override]
-        ctx.probes, ctx.gate, ctx.branch, ctx.weight = probes, gate, branch, weight
+    def forward(ctx, y, probes, gate, branch, at):  # type: ignore[override]
+        ctx.probes, ctx.gate, ctx.branch = probes, gate, branch
         kind = y.device.type
         ctx.precision = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
-        return y.view_as(y)
+        if not at:  # the branch is not needed before the backward pass, nor kept until then
+            return y.view_as(y)
+        kept = branch()
+        ctx.branch = lambda: kept
+        return torch.add(y, kept.to(y.dtype), alpha=at)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[override]
@@ -113,7 +121,8 @@ class _Attach(torch.autograd.Function):
         with torch.no_grad(), torch.autocast(*ctx.precision):
             branch, half = ctx.branch(), grad.dtype.itemsize < 4
             value = ((grad.float() * branch.float()) if half else grad * branch).sum()
-            ctx.probes.values.append((ctx.gate, value * ctx.weight if ctx.weight != 1.0 else value))
+            weight = ctx.probes.chosen[ctx.gate]
+            ctx.probes.values.append((ctx.gate, value * weight if weight != 1.0 else value))
         return grad, None, None, None, None
 
 
@@ -156,7 +165,7 @@ class SuperBlock(nn.Module):
             return x + out
         if self.identity and probes and (gate := self.gate["skip"]) in probes.chosen:
             source = x.detach()
-            out = probes.attach(out, gate, lambda: -self._identity_statistics_free(source), probes.chosen[gate])
+            out = probes.attach(out, gate, lambda: -self._identity_statistics_free(source))
         return out
 
     def _skipped(self, x: Tensor, setting: Setting, views: Views | None, probes: Probes | None, name: str) -> Tensor:
@@ -170,7 +179,7 @@ class SuperBlock(nn.Module):
             block = self._block(source, setting, None, None, name, running=False)
             return block - kept if self.identity else block
 
-        return probes.attach(out, gate, branch, probes.chosen[gate])
+        return probes.attach(out, gate, branch, probes.at)
 
     def _identity(self, x: Tensor, views: Views | None, name: str) -> Tensor:
         if self.identity is None:
@@ -215,8 +224,7 @@ class SuperBlock(nn.Module):
             on = s.kernel if chain == "tied" else getattr(s, chain, 0)
             gate = first + on
             if chain != "skip" and on < len(chains(self.layer)[chain]) and probes and gate in probes.chosen:
-                weight = probes.chosen[gate]
-                found[chain] = lambda y, b, gate=gate, weight=weight: probes.attach(y, gate, b, weight)
+                found[chain] = lambda y, b, gate=gate: probes.attach(y, gate, b, probes.at)
         return found
 
     def _window(self, kernel: int) -> tuple[slice, slice]:
@@ -289,7 +297,7 @@ class SuperBlock(nn.Module):
         out = z * scale
         if probes and optional and (gate := self.gate["se"]) in probes.chosen:
             kept_z, kept_scale = z.detach(), scale.detach()
-            out = probes.attach(out, gate, lambda: kept_z * (kept_scale - 1), probes.chosen[gate])
+            out = probes.attach(out, gate, lambda: kept_z * (kept_scale - 1))
         kept_hidden = hidden.detach()
 
         def next_scale() -> Tensor:
