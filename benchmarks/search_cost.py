@@ -10,7 +10,8 @@ steps: of the default search, and of the one that `macro_ranking` and `macro_reg
 outside 0.97 to 1.03 ends as `inconclusive`, exit status 3.
 
 Beside it: wall-clock of whole epochs, data included; the selection's cost; and with --study the quality of decisions
-when off gates are probed with probability 1, 1/2 and 1/4 (settings `probe`; one whole search a seed and setting).
+when off gates are probed with probability 1, 1/2 and the default's (settings `probe`; one whole search a
+seed and setting).
 Resumable: searches are run folders under `--out`.
 
     python benchmarks/search_cost.py --json
@@ -44,7 +45,8 @@ from singlepath.supernet import Supernet
 
 PASS = 0.8  # limit, largest child = 1
 SHARE = 0.6  # of the largest network's MACs
-PROBES = (1.0, 0.5, 0.25)
+DEFAULT = float(single_path.DEFAULTS["probe"])
+PROBES = (1.0, 0.5, DEFAULT)  # the study compares the later ones with the first
 REPEATS = 3
 WARM_UP, WEIGHT, DECISION = "warm-up", "weight", "decision"
 
@@ -115,7 +117,7 @@ def measured(course: Course, batch: Batch, count: int, rng: np.random.Generator)
     """Least seconds of every step in each round: floor, control, the phases, decisions with fewer probes."""
     floor, control = floors(course, batch, course.problem.seed)
     kinds: list[tuple[str, str, dict[str, Any]]] = [(p, p, {}) for p in (WARM_UP, WEIGHT, DECISION)]
-    kinds += [(f"decision, probe {p:g}", DECISION, {"probe": p}) for p in PROBES[1:]]
+    kinds += [(f"decision, probe {p:g}", DECISION, {"probe": p}) for p in PROBES if p != DEFAULT]
     places = {p: course.places(p, count, rng) for p in (WARM_UP, WEIGHT, DECISION)}
     assert all(places.values()), "the search is too short to have every kind of step"
     taken: dict[str, list[float]] = {n: [] for n in ("floor", "control", *(k[0] for k in kinds))}
@@ -254,7 +256,7 @@ def main() -> int:
         count, chunks, length, candidates, args.seeds = 4, 2, 4, 6, min(args.seeds, 2)
     protocol, truth, rng = Protocol.of(args, args.out), Truth.load(args.data), np.random.default_rng(args.seed)
     data = loaded(protocol, args.seed)
-    course = course_of(args, protocol, args.seed, data, PROBES[0])
+    course = course_of(args, protocol, args.seed, data, DEFAULT)
     selection = chosen(course, truth, single_path.DEFAULTS["select"], candidates)  # before its weights are moved
     checks, more = study(args, protocol, truth, candidates) if args.study else ([], None)
     batch = next(endless(course.problem, None, min(len(data.val), search_recipe(course.problem).batch_size), 0))

@@ -315,7 +315,7 @@ def beside(
         child = search.net.extract(search.net.architecture(settings))
         subjects[f"{share:.0%} closed: child"] = training(child, batch, config.device)
         subjects[f"{share:.0%} closed: sliced, no probe"] = search.weight(settings)
-        subjects[f"{share:.0%} closed: sliced, every off gate probed"] = search.decision(settings)
+        subjects[f"{share:.0%} closed: sliced, a decision step"] = search.decision(settings)
     count = 2 if args.quick else 12
     steps = {"floor": floor.step} | {name: s.step for name, s in subjects.items()}
     taken = rounds(steps, config.device, count, count, rng)
