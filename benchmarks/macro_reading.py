@@ -24,7 +24,7 @@ from singlepath.data.splits import generator
 from singlepath.runs import read_json, write_atomic, write_json
 from singlepath.search import selection
 from singlepath.search.base import Problem
-from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, additive_fit, affordable, drawn
+from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn, predicted
 from singlepath.supernet import Supernet, recalibrate
 from singlepath.supernet.paper import PaperSupernet
 from singlepath.training.recipe import get_recipe
@@ -183,9 +183,8 @@ def shortlist(
     reader: Reader, problem: Problem, scorer: Scorer, chosen: Architecture, count: int
 ) -> list[Architecture]:  # fmt: skip
     """The choice, then the affordable networks that the additive fit of the scores puts first."""
-    weights = np.concatenate([np.asarray(w) for w in additive_fit(scorer)])
-    fits = [a for a in reader.networks if problem.cost(a) <= problem.budget.target]
-    order = sorted(fits, key=lambda a: (-float(problem.space.encode(a) @ weights), a.choices))
+    fits = [a for a in reader.networks if problem.cost(a) <= problem.budget.target]  # by choices, and so are equals
+    order = [fits[i] for i in np.argsort(-predicted(scorer, fits), kind="stable")]
     return list(dict.fromkeys([scorer.name(chosen), *order]))[:count]
 
 

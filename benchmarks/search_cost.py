@@ -10,9 +10,8 @@ steps: of the default search, and of the one that `macro_ranking` and `macro_reg
 outside 0.97 to 1.03 ends as `inconclusive`, exit status 3.
 
 Beside it: wall-clock of whole epochs, data included; the selection's cost; and with --study the quality of decisions
-when off gates are probed with probability 1, 1/2 and the default's (settings `probe`; one whole search a
-seed and setting).
-Resumable: searches are run folders under `--out`.
+when off gates are probed with probability 1, 1/2 and the default's (settings `probe`; one whole search a seed and
+setting). Resumable: searches are run folders under `--out`.
 
     python benchmarks/search_cost.py --json
     python benchmarks/search_cost.py --study --json

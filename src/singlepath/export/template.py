@@ -140,15 +140,19 @@ class InvertedResidual(nn.Module):
 #: end
 #: begin id
 class Reduction(nn.Module):
-    """No block, but a change of shape: 1x1 convolution with a stride."""
+    """No block, but a change of shape: 1x1 convolution with a stride, taken before it.
+
+    A strided one is the same, but oneDNN 3.12 damages the heap when it is trained on several CPU threads.
+    """
 
     def __init__(self, b: Block):
         super().__init__()
-        self.conv = conv(b.cin, b.cout, b.kernel, b.stride)
+        self.stride = b.stride
+        self.conv = conv(b.cin, b.cout, b.kernel)
         self.bn = norm(b.cout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        return self.bn(self.conv(x[:, :, :: self.stride, :: self.stride]))
 
 
 #: end

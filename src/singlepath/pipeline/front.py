@@ -18,8 +18,7 @@ from singlepath.pipeline.searching import problem_of, searched_data
 from singlepath.pipeline.setup import best_device, cost_models, set_threads
 from singlepath.runs import load_checkpoint
 from singlepath.search.base import Problem
-from singlepath.search.budget import random_networks
-from singlepath.search.scoring import Scorer, least_of
+from singlepath.search.scoring import Scorer, drawn
 from singlepath.search.selection import select
 from singlepath.supernet import Supernet
 
@@ -59,13 +58,13 @@ def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: Late
         problems = [replace(problem_of(space, data, budget, options), progress=report) for budget in resolved]
         scorer = Scorer.of(problems[0], supernet)
         rows = [row(p, supernet, LATER if i else FIRST, scorer) for i, p in enumerate(problems)]
-        drawn = random_rows(problems, scorer)
+        beside = random_rows(problems, scorer)
         chosen = scored(problems[0], scorer, architecture_of(run)[1])
     seconds = round(time.monotonic() - started, 1)
     front = sorted(rows, key=lambda r: r["budget"])
-    update_result(run, front=front, front_random=drawn, front_chosen=chosen)
+    update_result(run, front=front, front_random=beside, front_chosen=chosen)
     return {
-        "run": str(run), "front": front, "front_random": drawn, "front_chosen": chosen,
+        "run": str(run), "front": front, "front_random": beside, "front_chosen": chosen,
         "networks_scored": len(scorer.known), "seconds": seconds,
     }  # fmt: skip
 
@@ -90,8 +89,8 @@ def random_rows(problems: list[Problem], scorer: Scorer) -> list[dict[str, float
     each = min(RANDOM_EACH, max(1, RANDOM // len(problems)))
     found: dict[Architecture, Problem] = {}
     for problem in problems:
-        low, most, rng = least_of(problem), problem.budget.target, generator(problem.seed, "candidates")
-        found |= dict.fromkeys(random_networks(problem.space, problem.costs, low, most, each, rng), problem)
+        networks, _ = drawn(problem, each, generator(problem.seed, "candidates"))
+        found |= dict.fromkeys(networks, problem)
     return [scored(problem, scorer, architecture) for architecture, problem in list(found.items())[:RANDOM]]
 
 

@@ -8,7 +8,7 @@ the budget, and one that leaves more than a tenth of the budget unused only wher
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +28,7 @@ from singlepath.training.train import image_losses
 
 __all__ = [
     "HELD_OUT", "RECALIBRATION", "Scorer", "additive_fit", "affordable", "choice", "concluded",
-    "drawn", "gate_utility", "in_window", "least_of", "no_network", "reason",
+    "drawn", "gate_utility", "in_window", "least_of", "no_network", "predicted", "reason",
 ]  # fmt: skip
 
 HELD_OUT = 4_000  # images that score a candidate, at most
@@ -57,7 +57,7 @@ class Scorer:
     def of(cls, problem: Problem, supernet: Supernet) -> Scorer:
         data, size = problem.data, 256
         few = np.sort(generator(problem.seed, "score").permutation(len(data.val))[:HELD_OUT])
-        images = data.val.subset(few)  # type: ignore[arg-type]
+        images = data.val.subset(few)
         held_out = list(evaluation_batches(images, data.preprocess, batch_size=size, device=problem.device))
         first = batches(data.train, data.preprocess, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
         calibration = [b.x for b, _ in zip(first, range(max(1, RECALIBRATION // 128)), strict=False)]
@@ -102,6 +102,12 @@ def additive_fit(scorer: Scorer) -> list[list[float]]:
     weights = np.linalg.solve(centred.T @ centred + RIDGE * len(y) * np.eye(x.shape[1]), centred.T @ target)
     sizes = np.cumsum([len(layer.options) for layer in space.searchable])[:-1]
     return [part.tolist() for part in np.split(weights, sizes)]
+
+
+def predicted(scorer: Scorer, networks: Sequence[Architecture]) -> np.ndarray:
+    """What the additive fit of the known scores says of each network, greater is better, up to a constant; [networks]."""
+    weights = np.concatenate([np.asarray(layer) for layer in additive_fit(scorer)])
+    return np.array([float(scorer.supernet.space.encode(a) @ weights) for a in networks])
 
 
 def affordable(problem: Problem, scorer: Scorer) -> list[Architecture]:

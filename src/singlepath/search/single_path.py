@@ -203,8 +203,9 @@ def sandwich_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, 
     net: Supernet = state["model"]
     drawn = [warm_up_settings(net, problem.seed, 2 * state["step"] + i) for i in range(2)]
     loss, logits = train_child(problem, state, batch, net.settings(problem.space.largest()), batch.y)
+    teacher = logits.float().softmax(1)
     for settings in (net.settings(smallest(problem)), *drawn):
-        train_child(problem, state, batch, settings, logits.float().softmax(1))
+        train_child(problem, state, batch, settings, teacher)
     return {"loss": loss, "accuracy": accuracy(logits, batch.y)}
 
 

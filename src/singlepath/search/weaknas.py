@@ -23,7 +23,7 @@ import numpy as np
 from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
-from singlepath.search.scoring import Scorer, additive_fit, affordable, concluded, drawn, in_window
+from singlepath.search.scoring import Scorer, affordable, concluded, drawn, in_window, predicted
 from singlepath.supernet import Supernet
 
 __all__ = ["by_weaknas"]
@@ -70,9 +70,7 @@ def picked(
     scorer: Scorer, offered: list[Architecture], size: int, top: int, rng: np.random.Generator
 ) -> list[Architecture]:
     """`size` networks, uniform over the `top` that an additive fit of everything scored predicts best."""
-    weights = np.concatenate([np.asarray(layer) for layer in additive_fit(scorer)])
-    predicted = np.array([float(scorer.supernet.space.encode(a) @ weights) for a in offered])
-    best = np.argsort(-predicted, kind="stable")[:top]
+    best = np.argsort(-predicted(scorer, offered), kind="stable")[:top]
     return [offered[i] for i in rng.permutation(best)[:size]]
 
 

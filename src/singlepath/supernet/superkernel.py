@@ -3,8 +3,8 @@
 Two engines over the same weights:
 
 *sliced* (`SuperBlock.forward`): runs the chosen child only. Closed work is not computed; the gradient of a closed gate
-is the inner product of the gradient that arrives where its branch would have been added with that branch, computed
-without a graph in the backward pass (a probe). The gradient of an open gate is <w, dL/dw> over the weights it switches.
+is the inner product of the gradient that arrives where its branch would be added with that branch, computed without a
+graph (a probe). The gradient of an open gate is <w, dL/dw> over the weights it switches.
 
 *masked* (`masked.masked_block`): runs everything and multiplies by the gates, by plain autograd. It is the oracle that
 the sliced engine is tested against.
