@@ -105,7 +105,7 @@ def additive_fit(scorer: Scorer) -> list[list[float]]:
 
 
 def predicted(scorer: Scorer, networks: Sequence[Architecture]) -> np.ndarray:
-    """What the additive fit of the known scores says of each network, greater is better, up to a constant; [networks]."""
+    """What the additive fit of the known scores says of networks, [networks]; greater is better, up to a constant."""
     weights = np.concatenate([np.asarray(layer) for layer in additive_fit(scorer)])
     return np.array([float(scorer.supernet.space.encode(a) @ weights) for a in networks])
 
