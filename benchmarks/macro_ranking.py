@@ -60,6 +60,7 @@ def one_seed(
     space, minutes = supernet.space, (time.monotonic() - started) / 60
     scorer = Scorer.of(problem_of(protocol, seed, data), supernet)
     own = [Architecture(space.id, a.choices) for a in networks]
+    scorer.score(own)
     raw = np.array([-scorer(a) for a in own])
     smooth = predicted(scorer, own)
     write_json(

@@ -93,13 +93,13 @@ class KeptScorer(Scorer):
     losses_of: dict[str, Tensor] = field(default_factory=dict)
     origin: Supernet | None = None
 
-    def child_losses(self, architecture: Architecture) -> Tensor:
+    def children_losses(self, architectures: Sequence[Architecture]) -> dict[Architecture, Tensor]:
         if self.supernet is not self.origin:  # a selection's own copy, fine-tuned
-            return super().child_losses(architecture)
-        name = "".join(map(str, self.supernet.space.indices(architecture)))
-        if name not in self.losses_of:
-            self.losses_of[name] = super().child_losses(architecture)
-        return self.losses_of[name]
+            return super().children_losses(architectures)
+        name = {a: "".join(map(str, self.supernet.space.indices(a))) for a in architectures}
+        new = super().children_losses([a for a in architectures if name[a] not in self.losses_of])
+        self.losses_of |= {name[a]: v for a, v in new.items()}
+        return {a: self.losses_of[name[a]] for a in architectures}
 
 
 class Reader:

@@ -148,11 +148,15 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(0.0)
         self.classifier = nn.Linear(spec.head_channels, spec.classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = activate(self.bn1(self.conv_stem(x)), self.spec.activation)
-        x = self.blocks(x)
+    def stem(self, x: Tensor) -> Tensor:
+        return activate(self.bn1(self.conv_stem(x)), self.spec.activation)
+
+    def head(self, x: Tensor) -> Tensor:
         x = activate(self.bn2(self.conv_head(x)), self.spec.activation)
         return self.classifier(self.dropout(x.mean((2, 3))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)))
 
 
 def build(spec: NetworkSpec, seed: int | None = None) -> Network:

@@ -91,6 +91,7 @@ def random_rows(problems: list[Problem], scorer: Scorer) -> list[dict[str, float
     for problem in problems:
         networks, _ = drawn(problem, each, generator(problem.seed, "candidates"))
         found |= dict.fromkeys(networks, problem)
+    scorer.score(list(found)[:RANDOM])
     return [scored(problem, scorer, architecture) for architecture, problem in list(found.items())[:RANDOM]]
 
 

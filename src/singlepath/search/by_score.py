@@ -27,15 +27,11 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
     budget."""
     scorer = scorer or Scorer.of(problem, supernet)
     before = len(scorer.known)
-    for architecture in starters(problem, supernet, candidates // 2):
-        scorer(architecture)
-        problem.progress("select", len(scorer.known) - before, candidates, {})
+    scorer.score(starters(problem, supernet, candidates // 2))
     for turn in range(ROUNDS):
-        wanted = before + candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS)
-        for architecture in refinements(problem, scorer, turn):
-            if len(scorer.known) < wanted:
-                scorer(architecture)
-                problem.progress("select", len(scorer.known) - before, candidates, {})
+        problem.progress("select", len(scorer.known) - before, candidates, {})
+        wanted = before + candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS) - len(scorer.known)
+        scorer.score(refinements(problem, scorer, turn)[: max(0, wanted)])
     return concluded(problem, scorer, "score", before, gates_score=gates_score(problem, scorer))
 
 

@@ -8,12 +8,13 @@ the budget, and one that leaves more than a tenth of the budget unused only wher
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from singlepath.architecture import Architecture
@@ -23,8 +24,7 @@ from singlepath.data.splits import generator
 from singlepath.errors import user_error
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
-from singlepath.supernet import Supernet, recalibrate
-from singlepath.training.train import image_losses
+from singlepath.supernet import Supernet, children_logits
 
 __all__ = [
     "HELD_OUT", "RECALIBRATION", "Scorer", "additive_fit", "affordable", "choice", "concluded",
@@ -43,7 +43,7 @@ class Scorer:
     Attributes:
         known: the mean cross-entropy of what has been scored, nats, by canonical name.
         losses: the cross-entropy of every held-out image behind it, [N].
-        measure: gives those losses for a canonical architecture; None for `child_losses`.
+        measure: gives those losses for a canonical architecture; None for `children_losses`.
     """
 
     supernet: Supernet
@@ -56,25 +56,34 @@ class Scorer:
     @classmethod
     def of(cls, problem: Problem, supernet: Supernet) -> Scorer:
         data, size = problem.data, 256
+        side = problem.settings.get("score_size") or data.preprocess.size
+        view = replace(data.preprocess, size=side)
         few = np.sort(generator(problem.seed, "score").permutation(len(data.val))[:HELD_OUT])
         images = data.val.subset(few)
-        held_out = list(evaluation_batches(images, data.preprocess, batch_size=size, device=problem.device))
-        first = batches(data.train, data.preprocess, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
+        held_out = list(evaluation_batches(images, view, batch_size=size, device=problem.device))
+        first = batches(data.train, view, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
         calibration = [b.x for b, _ in zip(first, range(max(1, RECALIBRATION // 128)), strict=False)]
         return cls(supernet, held_out, calibration)
 
     def __call__(self, architecture: Architecture) -> float:
-        name = self.name(architecture)
-        if name not in self.known:
-            self.losses[name] = (self.measure or self.child_losses)(name)
-            self.known[name] = float(self.losses[name].double().mean())
-        return self.known[name]
+        self.score([architecture])
+        return self.known[self.name(architecture)]
 
-    def child_losses(self, architecture: Architecture) -> Tensor:
-        """The held-out losses of the supernet's child, [N]; the supernet itself stays as it is."""
-        network = self.supernet.extract(architecture)
-        recalibrate(network, self.calibration)
-        return image_losses(network, self.held_out)
+    def score(self, architectures: Iterable[Architecture]) -> None:
+        """Get to know networks, many at once for less: what they share is computed once."""
+        new = list(dict.fromkeys(n for n in map(self.name, architectures) if n not in self.known))
+        losses = {n: self.measure(n) for n in new} if self.measure else self.children_losses(new)
+        for name in new:
+            self.losses[name] = losses[name]
+            self.known[name] = float(losses[name].double().mean())
+
+    def children_losses(self, architectures: Sequence[Architecture]) -> dict[Architecture, Tensor]:
+        """The held-out losses of the supernet's children, [N] each; the supernet itself stays as it is."""
+        parts: dict[Architecture, list[Tensor]] = {a: [] for a in architectures}
+        inputs = (b.x for b in self.held_out)
+        for number, a, logits in children_logits(self.supernet, architectures, self.calibration, inputs):
+            parts[a].append(F.cross_entropy(logits.float(), self.held_out[number].y, reduction="none"))
+        return {a: torch.cat(p).cpu() for a, p in parts.items()}
 
     def better(self, a: Architecture, b: Architecture) -> bool:
         """Whether a's cross-entropy is below b's by two standard errors of their paired difference over the images."""

@@ -6,7 +6,7 @@ the plain network with the inherited weights, `recalibrate` sets a network's BN 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -166,8 +166,7 @@ class Supernet(nn.Module):
             stage = stages.index(layer.stage)
             prefix = f"blocks.{stage}.{counters.get(stage, 0)}"
             counters[stage] = counters.get(stage, 0) + 1
-            weights = child_state(block, option) if isinstance(block, SuperBlock) else block.state_dict()
-            state |= {f"{prefix}.{k}": v.clone() for k, v in weights.items()}
+            state |= {f"{prefix}.{k}": v.clone() for k, v in child_state(block, option).items()}
         network.load_state_dict(state, assign=True)
         for parameter in network.parameters():
             parameter.requires_grad_(True)
@@ -176,8 +175,25 @@ class Supernet(nn.Module):
         return to_channels_last(network).train(self.training)
 
 
-def child_state(block: SuperBlock, option: Option) -> dict[str, Tensor]:
-    """The slices of a superkernel that are the block of `option`, by the plain block's names."""
+@torch.no_grad()
+def plain_block(supernet: Supernet, layer: int, option: Option) -> nn.Module | None:
+    """The plain block of one layer's option with copies of the inherited weights; None for an identity of equal
+    shape."""
+    space, block = supernet.space, supernet.layers[layer]
+    spec = space.layers[layer].block(option)
+    if spec is None:
+        return None
+    with torch.device("meta"):
+        plain = build_block(spec, space.bn_eps, space.padding)
+    state = {k: v.clone() for k, v in child_state(block, option).items()}
+    plain.load_state_dict(state, assign=True)
+    return to_channels_last(plain)
+
+
+def child_state(block: nn.Module, option: Option) -> Mapping[str, Tensor]:
+    """The slices of a layer's superkernel that are the block of `option`, by the plain block's names."""
+    if not isinstance(block, SuperBlock):
+        return block.state_dict()
     layer = block.layer
     if option.is_identity:
         assert block.identity is not None
