@@ -25,12 +25,14 @@ from singlepath.runs import read_json, write_atomic, write_json
 from singlepath.search import selection
 from singlepath.search.base import Problem
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn, predicted
+from singlepath.search.single_path import DEFAULTS
 from singlepath.supernet import Supernet, recalibrate
 from singlepath.supernet.paper import PaperSupernet
 from singlepath.training.recipe import get_recipe
 from singlepath.training.train import image_losses, train_network
 
-__all__ = ["Ours", "Paper", "Reader", "kept", "network_row", "our_rows", "paper_rows", "random_rows"]
+__all__ = ["Ours", "Paper", "Reader", "kept", "network_row", "our_rows", "paper_rows", "random_rows",
+           "separate_rows"]  # fmt: skip
 
 Row = dict[str, Any]
 LAMBDAS = (-6.0, 1.0)  # log10 of the paper mode's coefficient: what bisection starts between
@@ -177,6 +179,14 @@ def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours)
         reader.save()
     cost = reader.cost(total + len(tuned), extra + len(tuned) * ours.passes)
     return {"rows": rows[::-1], "cost": cost}
+
+
+def separate_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours) -> dict[str, Any]:
+    """A search for each budget: a selection with the default's candidates that knows nothing of the other budgets."""
+    alone = replace(ours, first=DEFAULTS["candidates"])
+    found = [our_rows(reader, truth, [b], alone) for b in sorted(budgets)]
+    return {"rows": [r for f in found for r in f["rows"]],
+            "cost": {k: sum(f["cost"][k] for f in found) for k in found[0]["cost"]}}  # fmt: skip
 
 
 def shortlist(

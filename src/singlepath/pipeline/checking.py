@@ -16,7 +16,7 @@ from singlepath.pipeline.setup import best_device, load_data, set_threads
 from singlepath.runs import read_json
 from singlepath.search.base import EPOCHS, PASSES
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION
-from singlepath.search.single_path import DEFAULTS
+from singlepath.search.single_path import CHILDREN, DEFAULTS
 from singlepath.spaces import SPACES, Space, make
 from singlepath.spaces.named import ALIASES, NAMED, resolve
 from singlepath.supernet import Setting, Supernet, Views, build
@@ -46,13 +46,12 @@ def search_estimate(space: Space, images: int | None, held_out: int | None, seed
             least passes with as many held-out images as are ever scored is assumed.
 
     Returns:
-        `passes`, forward and backward, of single images in weight and decision steps; `scored`, forward passes of the
+        `passes`, forward and backward, of single images; `scored`, forward passes of the
         candidates that are compared at the end.
     """
     set_threads(None)
-    epochs = max(EPOCHS, math.ceil(PASSES / images)) if images else 0
-    every = DEFAULTS["every"]
-    passes = round((epochs * images if images else PASSES) * every / (every - 1))
+    epochs = max(EPOCHS, math.ceil(PASSES / images / CHILDREN)) if images else 0
+    passes = epochs * images * CHILDREN if images else PASSES
     each = RECALIBRATION + min(HELD_OUT, HELD_OUT if held_out is None else held_out)
     scored = DEFAULTS["candidates"] * each
     minutes = seconds_per_image(space, seed) * (passes + FORWARD * scored) / 60

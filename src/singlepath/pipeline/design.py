@@ -24,6 +24,7 @@ from singlepath.pipeline.trainings import WEIGHTS, Job, parallel, recipe_for, tr
 from singlepath.report import write_report
 from singlepath.runs import Run, read_json
 from singlepath.search import Found
+from singlepath.search.single_path import CHILDREN
 from singlepath.training import evaluate
 
 __all__ = ["design_in"]
@@ -67,7 +68,8 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
         limit, each = seconds(options["time_limit"]), seconds_per_image(made.space, options["seed"])
         trained = options["random"] + 1 + len(comparing.BASELINES)
         at_once = parallel(trained, set_threads(options["threads"]))
-        search = int(limit / 3 / each / len(made.data.train))
+        children = CHILDREN if options["mode"] == "single-path" else 1
+        search = int(limit / 3 / each / len(made.data.train) / children)
         train = int(limit / 2 / each / len(made.data.all_train) / trained * at_once)
         chosen = {"epochs": min(max(search, 1), 200), "train_epochs": min(max(train, 1), 200)}
         run.write("plan.json", {"time_limit_s": limit, "seconds_per_image": each, **chosen})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -57,11 +57,16 @@ class Problem:
 PASSES, EPOCHS = 40_000, 15  # image passes of a search by default, in at least so many epochs
 
 
-def search_recipe(problem: Problem) -> Recipe:
-    """The base recipe for a supernet, with as many epochs as the search has."""
-    images = len(problem.data.train)
-    epochs = problem.epochs or max(EPOCHS, math.ceil(PASSES / images))
-    return get_recipe("base").fitted(images, epochs, problem.batch_size)
+def search_recipe(problem: Problem, children: int = 1, lr: float | None = None) -> Recipe:
+    """The base recipe for a supernet, with as many epochs as the search has.
+
+    Args:
+        children: networks that a batch goes through.
+        lr: peak learning rate at the recipe's batch size; None for the recipe's own.
+    """
+    images, recipe = len(problem.data.train), get_recipe("base")
+    epochs = problem.epochs or max(EPOCHS, math.ceil(PASSES / images / children))
+    return replace(recipe, lr=lr or recipe.lr).fitted(images, epochs, problem.batch_size)
 
 
 class Plan(NamedTuple):

@@ -1,8 +1,8 @@
 """`score`: networks of the budget are scored, an additive fit of the scores proposes better ones.
 
-Half of the candidates are drawn uniformly, half near the gates' choice. A ridge regression on (layer, option)
+Half of the candidates are drawn uniformly, beside the gates' choice. A ridge regression on (layer, option)
 indicators smooths the scores; being additive, its best architecture under the budget is a knapsack too. The
-regression's and the gates' choices join the candidates, the neighbourhood of the best is tried, and the lowest measured
+regression's choices join the candidates, the neighbourhood of the best is tried, and the lowest measured
 cross-entropy wins.
 """
 
@@ -32,7 +32,7 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
         problem.progress("select", len(scorer.known) - before, candidates, {})
         wanted = before + candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS) - len(scorer.known)
         scorer.score(refinements(problem, scorer, turn)[: max(0, wanted)])
-    return concluded(problem, scorer, "score", before, gates_score=gates_score(problem, scorer))
+    return concluded(problem, scorer, "score", before)
 
 
 def starters(problem: Problem, supernet: Supernet, count: int) -> list[Architecture]:
@@ -61,8 +61,3 @@ def refinements(problem: Problem, scorer: Scorer, turn: int) -> list[Architectur
     mutants = [space.mutate(best[i % len(best)], rng, 1 + i % 2) for i in range(200 if best else 0)]
     kept = [m for m in mutants if least_of(problem) <= costs.of(space.indices(m)) <= budget.target]
     return list(dict.fromkeys(space.canonical(a) for a in found + kept[:24] if space.canonical(a) not in scorer.known))
-
-
-def gates_score(problem: Problem, scorer: Scorer) -> float | None:
-    indices = best_under(gate_utility(scorer.supernet), problem.costs, problem.budget.target)
-    return None if indices is None else scorer(problem.space.architecture(indices))

@@ -3,10 +3,10 @@ r"""Single-Path NAS (arXiv 1904.02877), with sampled gates: the default search.
 The superkernel's gates decide kernel, expansion, skip and squeeze-and-excitation of every layer (`supernet.gates`).
 Three kinds of steps, each one forward and backward on one batch:
 
-1. *Warm-up* (the first `warm_up` of the epochs): a child drawn uniformly over every layer's options is run and trained,
-   without cost and without gates. Options come from shuffled decks, so shares are exact, and every gate
-   is off in at least 20 % of the passes. With `sandwich` a warm-up step trains four children on its batch, one after
-   the other: the largest by its labels; then the smallest and two drawn ones by the largest's probabilities, their
+1. *Warm-up* (the first `warm_up` of the epochs): children drawn uniformly over every layer's options are run and
+   trained, without cost and without gates. Options come from shuffled decks, so shares are exact, and every gate
+   is off in at least 20 % of the passes. With `sandwich`, the default, a step trains four children on its batch, one
+   after the other: the largest by its labels; then the smallest and two drawn ones by the largest's probabilities, their
    teacher (in-place distillation: Yu and Huang, arXiv 1903.05134, section 3.3).
 2. *Weight steps*: a child drawn from the gates' probabilities sigmoid(x) is trained.
 3. *Decision steps*, one in `every` after the warm-up, on held-out images: only the thresholds t move, by Adam, along
@@ -19,6 +19,10 @@ Three kinds of steps, each one forward and backward on one batch:
    probabilities. Dual ascent keeps the budget without a hand-tuned coefficient:
 
        lambda <- max(0, lambda + rate (E[cost] / target - 1)).
+
+By default the warm-up is the whole search: the supernet then knows no budget, ranks networks best (docs/results.md),
+serves every budget, and the selection by score never reads a gate. Gates are trained, in the second half, where they
+are what is read (`select` = gates).
 
 Where we differ from the paper and why: it trains weights and gates together on the training data with all gates on, so
 an on gate carries almost no gradient and the search overfits; its coefficient is tuned by hand; its masked supernet is
@@ -47,11 +51,12 @@ from singlepath.training.optim import adam, sgd
 from singlepath.training.recipe import Recipe, learning_rate
 from singlepath.training.train import accuracy, autocast, cross_entropy, prepare
 
-__all__ = ["DEFAULTS", "METHOD"]
+__all__ = ["CHILDREN", "DEFAULTS", "METHOD"]
 
 DEFAULTS: dict[str, Any] = {
-    "warm_up": 0.5,  # share of the epochs
-    "sandwich": False,  # warm-up steps of four children, the largest teaching the others
+    "warm_up": None,  # share of the epochs; None for `warm_up_share`
+    "sandwich": True,  # warm-up steps of four children, the largest teaching the others
+    "lr": 0.07,  # peak, at the base recipe's batch size; a sandwich makes four steps a batch
     "every": 4,  # after the warm-up, one step in so many is a decision step
     "gate_lr": 0.1,
     "dual_rate": 0.05,
@@ -59,9 +64,12 @@ DEFAULTS: dict[str, Any] = {
     "probe_at": 0.5,  # how far a probed gate is opened
     "candidates": 96,  # networks scored on held-out images at the end
     "select": "score",
+    "score_size": None,  # px of the images they are scored on; None for the network's input
 }
 
 
+CHILDREN = 4  # networks that a sandwich's batch goes through
+GATED = ("gates",)  # selections that need trained gates
 ROUNDS = 5  # of a layer's options in a warm-up deck
 
 
@@ -74,17 +82,32 @@ def setting(problem: Problem, name: str) -> Any:
     return problem.settings.get(name, DEFAULTS[name])
 
 
+def warm_up_share(problem: Problem) -> float:
+    """The warm-up's share of the epochs: all of them, or half where the gates are what is read."""
+    given = setting(problem, "warm_up")
+    return given if given is not None else 0.5 if setting(problem, "select") in GATED else 1.0
+
+
+def children_of(problem: Problem) -> int:
+    """Networks that a warm-up batch goes through."""
+    return CHILDREN if setting(problem, "sandwich") else 1
+
+
+def recipe_of(problem: Problem) -> Recipe:
+    return search_recipe(problem, children_of(problem), setting(problem, "lr"))
+
+
 def start(problem: Problem) -> State:
     supernet = build(problem.space, problem.seed)
-    prepare(supernet, search_recipe(problem)).to(problem.device).train()
+    prepare(supernet, recipe_of(problem)).to(problem.device).train()
     return {"model": supernet, "optimiser": {}, "gates": {}, "multiplier": 0.0, "decisions": 0}
 
 
 def plan(problem: Problem, state: State) -> Plan:
-    recipe = search_recipe(problem)
+    recipe = recipe_of(problem)
     weight_steps = batch_count(len(problem.data.train), recipe.batch_size)
     every = setting(problem, "every")
-    room = every / (every - 1) if setting(problem, "warm_up") < 1 else 1  # an epoch has room for its decision steps
+    room = every / (every - 1) if warm_up_share(problem) < 1 else 1  # an epoch has room for its decision steps
     steps = math.ceil(weight_steps * room)
     warm_up = warm_up_steps(problem, recipe, steps)
     augment = recipe.augment(problem.data)
@@ -135,7 +158,7 @@ def plan(problem: Problem, state: State) -> Plan:
 
 
 def warm_up_steps(problem: Problem, recipe: Recipe, steps_per_epoch: int) -> int:
-    return round(setting(problem, "warm_up") * recipe.epochs * steps_per_epoch)
+    return round(warm_up_share(problem) * recipe.epochs * steps_per_epoch)
 
 
 @lru_cache(maxsize=512)
@@ -186,7 +209,7 @@ def step(problem: Problem, state: State, batch: SearchBatch) -> Mapping[str, flo
 def weight_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, float | Tensor]:
     """Train one child, or in a warm-up with `sandwich` four."""
     net: Supernet = state["model"]
-    if state["step"] < warm_up_steps(problem, search_recipe(problem), state["steps_per_epoch"]):
+    if state["step"] < warm_up_steps(problem, recipe_of(problem), state["steps_per_epoch"]):
         if setting(problem, "sandwich"):
             return sandwich_step(problem, state, batch)
         settings = warm_up_settings(net, problem.seed, state["step"])
@@ -223,7 +246,7 @@ def train_child(
         target: labels [N] or probabilities [N, classes].
     """
     net: Supernet = state["model"]
-    recipe, views = search_recipe(problem), Views()
+    recipe, views = recipe_of(problem), Views()
     with autocast(problem.device):
         logits = net(batch.x, settings, views)
         loss = cross_entropy(logits, target)

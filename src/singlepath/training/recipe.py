@@ -60,13 +60,15 @@ class Recipe:
     def augment(self, data: Data) -> Augment:
         """Flips and crops that suit the images, and the recipe's tricks.
 
-        Images up to 64 px are shifted by an eighth of their side (4 px at 32); larger ones get random resized crops.
+        Images up to 64 px are shifted by an eighth of their side (4 px at 32), or, where they are stored larger than
+        the input, cropped at random; inputs above 64 px get random resized crops.
         """
-        size = data.preprocess.size
+        size, stored = data.preprocess.size, data.preprocess.resize
         small = size <= 64
+        shifted, window = (0, (size, stored)) if stored > size else (size // 8, (0, 0))
         return Augment(
-            flip=data.flip, crop_padding=size // 8 if small else 0, random_resized=not small,
-            min_area=self.min_area, randaugment_ops=self.randaugment, magnitude=self.magnitude, erase=self.erase,
+            flip=data.flip, crop_padding=shifted if small else 0, random_resized=not small,
+            window=window if small else (0, 0), min_area=self.min_area, randaugment_ops=self.randaugment, magnitude=self.magnitude, erase=self.erase,
         )  # fmt: skip
 
     def fitted(self, images: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
