@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,11 @@ import torch
 from tests.search.helpers import SPACE, digits, problem
 from torch import Tensor
 
+from singlepath.architecture import Architecture
+from singlepath.costs import parameters
 from singlepath.data import Data
 from singlepath.errors import UserError
-from singlepath.search import METHODS, run_search, scoring
+from singlepath.search import METHODS, Problem, run_search
 from singlepath.search import single_path as sp
 from singlepath.search.budget import best_under
 from singlepath.search.scoring import Scorer, additive_fit
@@ -216,7 +220,7 @@ def test_the_multiplier_falls_back_to_zero_under_a_large_budget_and_stays_there(
 
 
 def test_decisions_see_held_out_images_only_and_weights_training_images_only() -> None:
-    asked = problem(epochs=4)
+    asked = problem(epochs=4, warm_up=0.5)
     plan = sp.METHOD.plan(asked, sp.METHOD.start(asked))
     data, seen = digits(), {True: Counter[int](), False: Counter[int]()}
     for epoch in range(4):
@@ -234,7 +238,7 @@ def test_decisions_see_held_out_images_only_and_weights_training_images_only() -
 
 
 def test_an_epoch_can_be_taken_up_anywhere() -> None:
-    asked = problem(epochs=4)
+    asked = problem(epochs=4, warm_up=0.5)
     plan = sp.METHOD.plan(asked, sp.METHOD.start(asked))
     for epoch in (0, 1, 2, 3):
         whole = list(plan.batches(epoch, 0))
@@ -263,10 +267,31 @@ def test_a_tiny_search_keeps_the_budget_and_never_opens_the_test_part(
     assert cost <= asked.budget.target <= asked.budget.limit
     assert SPACE.canonical(found.architecture).choices
     if method == "single-path":
-        assert state["step"] == 2 * state["steps_per_epoch"] and state["decisions"] > 0
+        assert state["step"] == 2 * state["steps_per_epoch"] and state["decisions"] == 0
         assert found.selection["held_out_images"] == len(digits().val)
         assert math.isfinite(found.selection["score"])
     assert asked.budget.filled(cost) == (found.underfilled_reason is None)
+
+
+@pytest.mark.parametrize(("settings", "share"), [({}, 1.0), ({"select": "gates"}, 0.5), ({"warm_up": 0.25}, 0.25)])
+def test_gates_are_trained_where_they_are_read(settings: dict[str, Any], share: float) -> None:
+    asked = problem("0.9MMACs", epochs=4, **settings)
+    _, state = run_search(asked, METHODS["single-path"])
+    decisive = sum(sp.is_decision(asked, s, round(share * state["step"])) for s in range(state["step"]))
+    assert state["decisions"] == decisive and (decisive > 0) == (share < 1)
+
+
+def test_the_default_search_makes_as_many_passes_with_one_child_a_step_as_with_four() -> None:
+    """Of the default's epochs; a given number is kept."""
+    asked = replace(problem(), epochs=None)
+    one, four = (sp.plan(p, sp.start(p)) for p in (with_settings(asked, sandwich=s) for s in (False, True)))
+    images = len(asked.data.train)
+    assert one.epochs == max(15, math.ceil(40_000 / images)) and four.epochs == max(15, math.ceil(10_000 / images))
+    assert sp.plan(problem(epochs=3), sp.start(problem())).epochs == 3
+
+
+def with_settings(asked: Problem, **settings: Any) -> Problem:
+    return replace(asked, settings={**asked.settings, **settings})
 
 
 def test_a_search_is_a_function_of_its_seed() -> None:
@@ -293,12 +318,11 @@ def test_an_unknown_selection_is_refused() -> None:
 def scores_by(monkeypatch: pytest.MonkeyPatch, sign: float) -> None:
     """Held-out losses that depend on a network's size alone."""
 
-    def losses(network: torch.nn.Module, held_out: list[Any]) -> Tensor:
-        size = sum(p.numel() for p in network.parameters()) / 1e5
-        return torch.full((40,), 2.0 + sign * size) + 1e-4 * torch.arange(40)
+    def losses(self: Scorer, architectures: Sequence[Architecture]) -> dict[Architecture, Tensor]:
+        size = {a: parameters(SPACE.network(a)) / 1e5 for a in architectures}
+        return {a: 2.0 + sign * s + 1e-4 * torch.arange(40) for a, s in size.items()}
 
-    monkeypatch.setattr(scoring, "image_losses", losses)
-    monkeypatch.setattr(scoring, "recalibrate", lambda network, x: None)
+    monkeypatch.setattr(Scorer, "children_losses", losses)
 
 
 def test_a_smaller_network_that_scores_better_is_taken_and_both_figures_are_given(

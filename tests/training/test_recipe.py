@@ -8,8 +8,10 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 from tests.training.helpers import digits
 
+from singlepath.data import batches
 from singlepath.errors import UserError
 from singlepath.training import RECIPES, Recipe, get_recipe
 from singlepath.training.optim import rmsprop
@@ -93,3 +95,17 @@ def test_digits_are_never_mirrored_and_the_tricks_reach_the_augmentation() -> No
     assert not base.flip and not full.flip
     assert base.crop_padding == 2 and base.randaugment_ops == 0 and base.erase == 0
     assert full.randaugment_ops == 2 and full.erase == 0.1 and full.magnitude == 7.0
+
+
+def test_small_images_that_are_stored_larger_are_cropped_at_random_and_not_padded() -> None:
+    data = digits()
+    larger = replace(data, preprocess=replace(data.preprocess, size=data.preprocess.size - 4))
+    augment = get_recipe("base").augment(larger)
+    assert augment.window == (larger.preprocess.size, larger.preprocess.resize) and augment.crop_padding == 0
+    drawn = batches(larger.train, larger.preprocess, batch_size=64, seed=0, epoch=0, augment=augment)
+    batch = next(iter(drawn))
+    whole = data.preprocess.normalise(larger.train.pixels[batch.index])  # type: ignore[union-attr]
+    side = larger.preprocess.size
+    at = {(y, x) for image, window in zip(whole, batch.x, strict=True) for y in range(5) for x in range(5)
+          if torch.allclose(image[:, y : y + side, x : x + side], window, atol=2e-2)}  # fmt: skip
+    assert {y for y, _ in at} == {x for _, x in at} == set(range(5))

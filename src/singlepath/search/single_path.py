@@ -6,8 +6,8 @@ Three kinds of steps, each one forward and backward on one batch:
 1. *Warm-up* (the first `warm_up` of the epochs): children drawn uniformly over every layer's options are run and
    trained, without cost and without gates. Options come from shuffled decks, so shares are exact, and every gate
    is off in at least 20 % of the passes. With `sandwich`, the default, a step trains four children on its batch, one
-   after the other: the largest by its labels; then the smallest and two drawn ones by the largest's probabilities, their
-   teacher (in-place distillation: Yu and Huang, arXiv 1903.05134, section 3.3).
+   after the other: the largest by its labels; then the smallest and two drawn ones by the probabilities of the
+   largest, their teacher (in-place distillation: Yu and Huang, arXiv 1903.05134, section 3.3).
 2. *Weight steps*: a child drawn from the gates' probabilities sigmoid(x) is trained.
 3. *Decision steps*, one in `every` after the warm-up, on held-out images: only the thresholds t move, by Adam, along
 

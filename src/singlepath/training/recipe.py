@@ -68,7 +68,8 @@ class Recipe:
         shifted, window = (0, (size, stored)) if stored > size else (size // 8, (0, 0))
         return Augment(
             flip=data.flip, crop_padding=shifted if small else 0, random_resized=not small,
-            window=window if small else (0, 0), min_area=self.min_area, randaugment_ops=self.randaugment, magnitude=self.magnitude, erase=self.erase,
+            min_area=self.min_area, window=window if small else (0, 0), randaugment_ops=self.randaugment,
+            magnitude=self.magnitude, erase=self.erase,
         )  # fmt: skip
 
     def fitted(self, images: int, epochs: int | None = None, batch_size: int | None = None) -> Recipe:
