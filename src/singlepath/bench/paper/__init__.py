@@ -1,0 +1,1 @@
+"""Published figures computed again from the raw results that their authors released."""
