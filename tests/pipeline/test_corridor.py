@@ -72,8 +72,8 @@ def test_printed_and_kept_values_agree(corridor: Corridor) -> None:
 def test_the_search_left_metrics_of_every_part(corridor: Corridor) -> None:
     rows = [json.loads(line) for line in (corridor.run / "metrics.jsonl").read_text().splitlines()]
     assert [r["phase"] for r in rows] == ["search"] * len(rows) and len(rows) >= 2
-    assert all(r["gates"].keys() == rows[0]["gates"].keys() and r["expected_cost"] > 0 for r in rows)
-    assert "held_out_loss" in rows[-1] and rows[-1]["multiplier"] >= 0
+    assert all(r["loss"] > 0 and 0 <= r["accuracy"] <= 1 for r in rows)
+    assert not any("gates" in r for r in rows), "what nothing trains is not shown"
     config = (corridor.run / "config.yaml").read_text()
     assert "macro" in config and "torch:" in config and "40MMACs" in config
 

@@ -365,3 +365,11 @@ def test_the_additive_fit_recovers_an_additive_truth() -> None:
     best = best_under(fit, asked.costs, asked.budget.target)
     truly = best_under([list(-t) for t in truth], asked.costs, asked.budget.target)
     assert best is not None and truly is not None and value(best) <= value(truly) + 0.3
+
+
+def test_gates_are_logged_where_they_are_trained() -> None:
+    for settings, shown in (({}, False), ({"select": "gates"}, True)):
+        asked = problem("0.9MMACs", **settings)
+        state = sp.start(asked)
+        logged = sp.plan(asked, state).log(state)
+        assert ("gates" in logged and "expected_cost" in logged) == shown

@@ -20,6 +20,9 @@ Three kinds of steps, each one forward and backward on one batch:
 
        lambda <- max(0, lambda + rate (E[cost] / target - 1)).
 
+   With the setting `coefficient` lambda stays there, as in the paper, and the answer is what the gates say: the most
+   probable option of every layer. Nothing keeps the budget then; `hyper` finds the coefficient that does.
+
 By default the warm-up is the whole search: the supernet then knows no budget, ranks networks best (docs/results.md),
 serves every budget, and the selection by score never reads a gate. Gates are trained, in the second half, where they
 are what is read (`select` = gates).
@@ -43,6 +46,7 @@ from singlepath.architecture import Architecture
 from singlepath.data import Batch, batch_count, batches
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Method, Plan, Problem, State, search_recipe
+from singlepath.search.scoring import gate_utility
 from singlepath.search.selection import select
 from singlepath.spaces import Layer
 from singlepath.supernet import Probes, Setting, Supernet, Views, build, frozen_statistics, sample_settings
@@ -60,6 +64,7 @@ DEFAULTS: dict[str, Any] = {
     "every": 4,  # after the warm-up, one step in so many is a decision step
     "gate_lr": 0.1,
     "dual_rate": 0.05,
+    "coefficient": None,  # lambda, where it is to stay; None: dual ascent
     "probe": 0.2,  # probability that an off gate is probed; weighted by its inverse
     "probe_at": 0.5,  # how far a probed gate is opened
     "candidates": 96,  # networks scored on held-out images at the end
@@ -85,7 +90,8 @@ def setting(problem: Problem, name: str) -> Any:
 def warm_up_share(problem: Problem) -> float:
     """The warm-up's share of the epochs: all of them, or half where the gates are what is read."""
     given = setting(problem, "warm_up")
-    return given if given is not None else 0.5 if setting(problem, "select") in GATED else 1.0
+    gated = setting(problem, "select") in GATED or setting(problem, "coefficient") is not None
+    return given if given is not None else 0.5 if gated else 1.0
 
 
 def children_of(problem: Problem) -> int:
@@ -100,7 +106,8 @@ def recipe_of(problem: Problem) -> Recipe:
 def start(problem: Problem) -> State:
     supernet = build(problem.space, problem.seed)
     prepare(supernet, recipe_of(problem)).to(problem.device).train()
-    return {"model": supernet, "optimiser": {}, "gates": {}, "multiplier": 0.0, "decisions": 0}
+    multiplier = float(setting(problem, "coefficient") or 0.0)
+    return {"model": supernet, "optimiser": {}, "gates": {}, "multiplier": multiplier, "decisions": 0}
 
 
 def plan(problem: Problem, state: State) -> Plan:
@@ -147,6 +154,8 @@ def plan(problem: Problem, state: State) -> Plan:
             yield SearchBatch(batch, False)
 
     def log(state: State) -> dict[str, Any]:
+        if warm_up == steps * recipe.epochs:
+            return {}  # nothing trains the gates
         net: Supernet = state["model"]
         p = torch.sigmoid(net.indicators())
         return {
@@ -277,8 +286,9 @@ def decision_step(problem: Problem, state: State, batch: Batch) -> Mapping[str, 
         adam(thresholds, -gradient, state["gates"], setting(problem, "gate_lr"))
         r = net.ratios().cpu()
         net.thresholds.copy_(torch.minimum(torch.maximum(thresholds, r - LIMIT), r + LIMIT))
-    excess = float(cost.detach()) - 1
-    state["multiplier"] = max(0.0, state["multiplier"] + setting(problem, "dual_rate") * excess)
+    if setting(problem, "coefficient") is None:
+        excess = float(cost.detach()) - 1
+        state["multiplier"] = max(0.0, state["multiplier"] + setting(problem, "dual_rate") * excess)
     state["decisions"] += 1
     state["probability"] = torch.sigmoid(net.indicators()).cpu()
     return {"held_out_loss": loss.detach()}
@@ -299,7 +309,23 @@ def clear(views: Views) -> None:
 
 
 def result(problem: Problem, state: State) -> Found:
+    if setting(problem, "coefficient") is not None:
+        return said_by_gates(problem, state["model"])
     return select(problem, state["model"], setting(problem, "select"), setting(problem, "candidates"))
+
+
+def said_by_gates(problem: Problem, supernet: Supernet) -> Found:
+    """The most probable option of every layer, the first of equals, whatever it costs."""
+    options = [utility.index(max(utility)) for utility in gate_utility(supernet)]
+    found, coefficient = problem.space.architecture(options), setting(problem, "coefficient")
+    cost, budget = problem.cost(found), problem.budget
+    selection: dict[str, Any] = {"method": "most probable options", "candidates": 0, "coefficient": coefficient}
+    if not budget.holds(cost):
+        selection["over_budget"] = (
+            f"{cost:.4g} {problem.costs.unit} of {budget.limit:.4g}: a fixed coefficient ({coefficient:g}) keeps no "
+            "budget; leave it out, or type: singlepath tune"
+        )
+    return Found(found, selection)
 
 
 METHOD = Method(start, plan, step, result)
