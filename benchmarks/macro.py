@@ -34,13 +34,12 @@ from singlepath.supernet import Supernet
 from singlepath.training.loop import fit
 
 __all__ = [
-    "SETTINGS", "TRAINING", "Protocol", "Searched", "Truth", "add_options", "budget_of", "digest", "full_costs", "loaded",
+    "SETTINGS", "Protocol", "Searched", "Truth", "add_options", "budget_of", "digest", "full_costs", "loaded",
     "problem_of", "searched", "tau", "taus", "trained", "weights_digest",
 ]  # fmt: skip
 
 HELD_OUT, STORED, SIDE, BATCH = 0.1, 32, 24, 64
-TRAINING: dict[str, Any] = {"warm_up": 1.0, "sandwich": True}  # of the supernet that networks are ranked and chosen by
-SETTINGS: dict[str, Any] = TRAINING | {"score_size": 28}  # px; chosen on `macro_ranking`'s tuning networks
+SETTINGS: dict[str, Any] = {"warm_up": 1.0, "sandwich": True}  # the default's, whatever is selected by
 QUICK_IMAGES, QUICK_PASSES = 2_000, 2_000
 
 
@@ -147,7 +146,7 @@ def searched(name: str, problem: Problem, folder: Path, config: Mapping[str, Any
 
 def trained(protocol: Protocol, seed: int, data: Data) -> tuple[Supernet, int]:
     """(the supernet of one seed, trained or read back; the image passes it took)."""
-    config = {"passes": protocol.passes, "seed": seed, "width": protocol.width, **TRAINING}
+    config = {"passes": protocol.passes, "seed": seed, "width": protocol.width, **SETTINGS}
     folder = protocol.folder / f"seed{seed}-{protocol.label}"
     found = searched("single-path", problem_of(protocol, seed, data), folder, config)
     return found.state["model"], found.passes * children(SETTINGS)

@@ -2,8 +2,8 @@
 
 Half of the candidates are drawn uniformly, beside the gates' choice. A ridge regression on (layer, option)
 indicators smooths the scores; being additive, its best architecture under the budget is a knapsack too. The
-regression's choices join the candidates, the neighbourhood of the best is tried, and the lowest measured
-cross-entropy wins.
+regression's choices join the candidates, the neighbourhood of the best is tried, and the lowest smoothed
+cross-entropy wins (`scoring.smoothed`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import best_under, random_networks
-from singlepath.search.scoring import Scorer, additive_fit, affordable, concluded, gate_utility, least_of
+from singlepath.search.scoring import Scorer, additive_fit, affordable, concluded, gate_utility, least_of, smoothed
 from singlepath.supernet import Supernet
 
 __all__ = ["by_score"]
@@ -32,7 +32,7 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
         problem.progress("select", len(scorer.known) - before, candidates, {})
         wanted = before + candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS) - len(scorer.known)
         scorer.score(refinements(problem, scorer, turn)[: max(0, wanted)])
-    return concluded(problem, scorer, "score", before)
+    return concluded(problem, scorer, "score", before, smoothed(scorer))
 
 
 def starters(problem: Problem, supernet: Supernet, count: int) -> list[Architecture]:

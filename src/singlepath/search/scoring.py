@@ -1,15 +1,16 @@
 """What every selection shares: scores of sub-networks, the additive fit, and the rule that takes one of them.
 
 Networks are scored by held-out cross-entropy with recalibrated BN statistics (never by accuracy, which ranks far
-worse). Whatever a selection has scored, `concluded` takes its answer by the same rule: the lowest cross-entropy within
-the budget, and one that leaves more than a tenth of the budget unused only where it is better beyond noise.
+worse). Whatever a selection has scored, `concluded` takes its answer by the same rule: the lowest cross-entropy
+(smoothed, where the selection says so) within the budget, and a network that leaves more than a tenth of the budget
+unused only where it is better beyond noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,13 @@ from singlepath.supernet import Supernet, children_logits
 
 __all__ = [
     "HELD_OUT", "RECALIBRATION", "Scorer", "additive_fit", "affordable", "choice", "concluded",
-    "drawn", "gate_utility", "in_window", "least_of", "no_network", "predicted", "reason",
+    "drawn", "gate_utility", "in_window", "least_of", "no_network", "predicted", "reason", "smoothed",
 ]  # fmt: skip
 
 HELD_OUT = 4_000  # images that score a candidate, at most
 RECALIBRATION = 512  # images that set a candidate's BN statistics
-RIDGE = 1e-2
+RIDGE = 1e-3
+BELIEVED = 0.2  # share of what a network's own score says beyond the additive fit; from macro_regret's tuning budgets
 
 
 @dataclass
@@ -56,12 +58,10 @@ class Scorer:
     @classmethod
     def of(cls, problem: Problem, supernet: Supernet) -> Scorer:
         data, size = problem.data, 256
-        side = problem.settings.get("score_size") or data.preprocess.size
-        view = replace(data.preprocess, size=side)
         few = np.sort(generator(problem.seed, "score").permutation(len(data.val))[:HELD_OUT])
         images = data.val.subset(few)
-        held_out = list(evaluation_batches(images, view, batch_size=size, device=problem.device))
-        first = batches(data.train, view, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
+        held_out = list(evaluation_batches(images, data.preprocess, batch_size=size, device=problem.device))
+        first = batches(data.train, data.preprocess, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
         calibration = [b.x for b, _ in zip(first, range(max(1, RECALIBRATION // 128)), strict=False)]
         return cls(supernet, held_out, calibration)
 
@@ -119,6 +119,22 @@ def predicted(scorer: Scorer, networks: Sequence[Architecture]) -> np.ndarray:
     return np.array([float(scorer.supernet.space.encode(a) @ weights) for a in networks])
 
 
+def smoothed(scorer: Scorer) -> dict[Architecture, float]:
+    """What the known scores are taken for, nats: the additive fit, and a share of what a score says beyond it.
+
+    A supernet's score is true of a network up to an error that the images do not show: the lowest of many scores is
+    low by error too. The fit averages that over all networks with the same options. With fewer networks than options it
+    would say little, and scores are taken as they are.
+    """
+    names = list(scorer.known)
+    own = np.array([scorer.known[a] for a in names])
+    if len(names) <= sum(len(layer.options) for layer in scorer.supernet.space.searchable):
+        return dict(scorer.known)
+    fit = -predicted(scorer, names)
+    value = BELIEVED * own + (1 - BELIEVED) * (fit - fit.mean() + own.mean())
+    return dict(zip(names, value.tolist(), strict=True))
+
+
 def affordable(problem: Problem, scorer: Scorer) -> list[Architecture]:
     """What is known and costs no more than the target.
 
@@ -128,8 +144,9 @@ def affordable(problem: Problem, scorer: Scorer) -> list[Architecture]:
     return [a for a in scorer.known if problem.cost(a) <= problem.budget.target]
 
 
-def choice(problem: Problem, scorer: Scorer) -> Architecture:
-    """The lowest cross-entropy; one that leaves more than a tenth of the budget unused must be better beyond noise.
+def choice(problem: Problem, scorer: Scorer, value: Mapping[Architecture, float] | None = None) -> Architecture:
+    """The lowest value, by default of the known cross-entropies; a network that leaves more than a tenth of the budget
+    unused must be better than the best that does not beyond noise.
 
     Raises:
         UserError: nothing fits the budget.
@@ -137,17 +154,18 @@ def choice(problem: Problem, scorer: Scorer) -> Architecture:
     known = affordable(problem, scorer)
     if not known:
         raise no_network(problem)
-    best = min(known, key=lambda a: (scorer.known[a], a.choices))
-    filled = best_filled(problem, scorer)
+    value = scorer.known if value is None else value
+    best = min(known, key=lambda a: (value[a], a.choices))
+    filled = best_filled(problem, scorer, value)
     if filled is None or filled == best or scorer.better(best, filled):
         return best
     return filled
 
 
-def best_filled(problem: Problem, scorer: Scorer) -> Architecture | None:
-    """The lowest cross-entropy among the networks that use at least 90 % of the budget."""
+def best_filled(problem: Problem, scorer: Scorer, value: Mapping[Architecture, float]) -> Architecture | None:
+    """The lowest value among the networks that use at least 90 % of the budget."""
     filled = [a for a in affordable(problem, scorer) if problem.budget.filled(problem.cost(a))]
-    return min(filled, key=lambda a: (scorer.known[a], a.choices), default=None)
+    return min(filled, key=lambda a: (value[a], a.choices), default=None)
 
 
 def least_of(problem: Problem) -> float:
@@ -175,21 +193,26 @@ def drawn(problem: Problem, count: int, rng: np.random.Generator) -> tuple[list[
     raise no_network(problem)
 
 
-def concluded(problem: Problem, scorer: Scorer, method: str, before: int, **stated: Any) -> Found:
+def concluded(
+    problem: Problem, scorer: Scorer, method: str, before: int, value: Mapping[Architecture, float] | None = None,
+    **stated: Any,
+) -> Found:  # fmt: skip
     """The answer among everything scored, by the rule of `choice`.
 
     Args:
         before: networks the scorer knew when the selection began.
+        value: what the scored networks are compared by; None for their cross-entropies.
         stated: what else the selection says of itself, plain values.
     """
-    best = choice(problem, scorer)
+    value = scorer.known if value is None else value
+    best = choice(problem, scorer, value)
     selection = {
         "method": method, "candidates": len(scorer.known) - before,
         "held_out_images": sum(len(b.y) for b in scorer.held_out), "score": scorer.known[best], **stated,
     }  # fmt: skip
     if problem.budget.filled(problem.cost(best)):
         return Found(best, selection)
-    return Found(best, selection, reason(problem, best, best_filled(problem, scorer), scorer))
+    return Found(best, selection, reason(problem, best, best_filled(problem, scorer, value), scorer))
 
 
 def reason(problem: Problem, chosen: Architecture, rival: Architecture | None, scorer: Scorer) -> str:

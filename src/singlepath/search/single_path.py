@@ -69,7 +69,6 @@ DEFAULTS: dict[str, Any] = {
     "probe_at": 0.5,  # how far a probed gate is opened
     "candidates": 96,  # networks scored on held-out images at the end
     "select": "score",
-    "score_size": None,  # px of the images they are scored on; None for the network's input
 }
 
 
