@@ -44,13 +44,12 @@ class Ours:
     """How our networks are chosen.
 
     Attributes:
-        first, later: networks scored for the largest budget, and for each further one.
+        candidates: networks that a selection may score for a budget; scores are shared.
         shortlist: so many networks are fine-tuned for `passes` image passes each, from learning rate `lr`.
     """
 
     select: str = "score"
-    first: int = 128
-    later: int = 24
+    candidates: int = DEFAULTS["candidates"]
     shortlist: int = 0
     passes: int = 0
     lr: float = 0.01
@@ -167,7 +166,7 @@ def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours)
     extra = 0  # image passes that a selection itself trained for
     for budget in sorted(budgets, reverse=True):
         problem, before = reader.problem(budget), len(scorer.known)
-        found = selection.select(problem, reader.supernet, ours.select, ours.first if not rows else ours.later, scorer)
+        found = selection.select(problem, reader.supernet, ours.select, ours.candidates, scorer)
         scored = max(len(scorer.known) - before, found.selection.get("evaluations", 0))
         chosen, few = found.architecture, list[Architecture]()
         if ours.shortlist:
@@ -182,9 +181,8 @@ def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours)
 
 
 def separate_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours) -> dict[str, Any]:
-    """A search for each budget: a selection with the default's candidates that knows nothing of the other budgets."""
-    alone = replace(ours, first=DEFAULTS["candidates"])
-    found = [our_rows(reader, truth, [b], alone) for b in sorted(budgets)]
+    """A search for each budget: a selection that knows nothing of the other budgets."""
+    found = [our_rows(reader, truth, [b], ours) for b in sorted(budgets)]
     return {"rows": [r for f in found for r in f["rows"]],
             "cost": {k: sum(f["cost"][k] for f in found) for k in found[0]["cost"]}}  # fmt: skip
 

@@ -18,6 +18,7 @@ again when the options, the weights or the search's code have changed.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +40,6 @@ from macro_reading import (
     random_rows,
     separate_rows,
 )
-from singlepath.pipeline.front import FIRST, LATER
 from singlepath.pipeline.setup import keep_memory
 
 NAMED = (30.0, 40.0, 50.0, 60.0, 75.0)  # MMACs
@@ -60,7 +60,7 @@ def main() -> int:
     keep_memory()
     sets: dict[str, Sequence[float]] = {"tuning": TUNING} if args.tuning else {"named": NAMED, "sweep": SWEEP}
     if args.quick:
-        args.seeds, args.first, args.later = 1, 12, 3
+        args.seeds, args.candidates = 1, 12
         sets = {k: v[::7] if k == "sweep" else v for k, v in sets.items()}
     truth, protocol = Truth.load(args.data), Protocol.of(args, args.supernets)
     seeds = [one_seed(args, protocol, seed, truth, sets) for seed in range(args.seed, args.seed + args.seeds)]
@@ -80,8 +80,7 @@ def arguments() -> argparse.Namespace:
     add("--supernets", type=Path, default=Path("runs/macro-ranking"), help="where macro_ranking keeps them")
     add("--tuning", action="store_true", help="only the budgets that choices may be tuned on")
     add("--select", default="score", help="how ours reads networks off the supernet")
-    add("--first", type=int, default=FIRST, help="networks scored for the largest budget")
-    add("--later", type=int, default=LATER, help="networks scored for each further budget")
+    add("--candidates", type=int, default=Ours.candidates, help="networks that a selection may score for a budget")
     add("--shortlist", type=int, default=0, help="networks of each budget that are fine-tuned")
     add("--shortlist-passes", type=int, default=45_000, help="image passes of each of them")
     add("--shortlist-lr", type=float, default=0.01)
@@ -97,14 +96,15 @@ def one_seed(
     data = loaded(protocol, seed)
     reader = Reader(protocol, seed, data, args.out)
     tune = (args.shortlist, args.shortlist_passes, args.shortlist_lr) if args.shortlist else (0, 0, 0.0)
-    ours, paper = Ours(args.select, args.first, args.later, *tune), Paper(args.paper_passes, args.paper_runs)
+    ours, paper = Ours(args.select, args.candidates, *tune), Paper(args.paper_passes, args.paper_runs)
     found: dict[str, dict[str, Entry]] = {}
     for name, budgets in sets.items():
         label = f"{name}-{reader.stem}-{digest((asdict(ours), tuple(budgets), code_digest()))}"
 
         def made(b: Sequence[float] = budgets) -> dict[str, Entry]:
             mine = our_rows(reader, truth, b, ours)
-            counts = [(r["budget"], r["scored"]) for r in mine["rows"]]
+            each = math.ceil(sum(r["scored"] for r in mine["rows"]) / len(b))
+            counts = [(r["budget"], each) for r in mine["rows"]]
             found = {OURS: mine | {"commit": commit()}, RANDOM: random_rows(reader, truth, counts)}
             return found if len(b) > len(NAMED) else found | {EACH: separate_rows(reader, truth, b, ours)}
 

@@ -20,11 +20,11 @@ from singlepath.runs import load_checkpoint
 from singlepath.search.base import Problem
 from singlepath.search.scoring import Scorer, drawn
 from singlepath.search.selection import select
+from singlepath.search.single_path import setting
 from singlepath.supernet import Supernet
 
 __all__ = ["front_of", "supernet_of"]
 
-FIRST, LATER = 128, 24  # networks scored for the first budget, and for each further one
 RANDOM, RANDOM_EACH = 60, 10  # uniformly drawn networks kept to compare with: in all, and of one budget
 
 
@@ -44,7 +44,7 @@ def supernet_of(run: Path, space: Any) -> Supernet:
 
 def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: LatencyTable | None, share_of: str
 ) -> dict[str, Any]:  # fmt: skip
-    """The best network of every budget, largest budget first: scores are shared, so later budgets cost little.
+    """The best network of every budget: one sample of scored networks serves all, so further budgets cost little.
 
     `share_of` is the cost kind that a budget in % is a share of.
     """
@@ -57,7 +57,7 @@ def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: Late
     with progress("front") as report:
         problems = [replace(problem_of(space, data, budget, options), progress=report) for budget in resolved]
         scorer = Scorer.of(problems[0], supernet)
-        rows = [row(p, supernet, LATER if i else FIRST, scorer) for i, p in enumerate(problems)]
+        rows = [row(p, supernet, scorer) for p in problems]
         beside = random_rows(problems, scorer)
         chosen = scored(problems[0], scorer, architecture_of(run)[1])
     seconds = round(time.monotonic() - started, 1)
@@ -82,14 +82,11 @@ def check_one_unit(budgets: list[Budget]) -> None:
 
 
 def random_rows(problems: list[Problem], scorer: Scorer) -> list[dict[str, float]]:
-    """Uniformly random networks of every budget with their scores.
-
-    They are the first that the selection by score drew, so that the scorer knows most of them already.
-    """
+    """Uniformly random networks of every budget with their scores."""
     each = min(RANDOM_EACH, max(1, RANDOM // len(problems)))
     found: dict[Architecture, Problem] = {}
     for problem in problems:
-        networks, _ = drawn(problem, each, generator(problem.seed, "candidates"))
+        networks, _ = drawn(problem, each, generator(problem.seed, "front"))
         found |= dict.fromkeys(networks, problem)
     scorer.score(list(found)[:RANDOM])
     return [scored(problem, scorer, architecture) for architecture, problem in list(found.items())[:RANDOM]]
@@ -99,8 +96,8 @@ def scored(problem: Problem, scorer: Scorer, architecture: Architecture) -> dict
     return {"predicted": problem.cost(architecture), "held_out_cross_entropy": scorer(architecture)}
 
 
-def row(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer) -> dict[str, Any]:
-    found = select(problem, supernet, "score", candidates, scorer)
+def row(problem: Problem, supernet: Supernet, scorer: Scorer) -> dict[str, Any]:
+    found = select(problem, supernet, "score", setting(problem, "candidates"), scorer)
     return {
         "text": problem.budget.text, "budget": problem.budget.limit, "unit": problem.costs.unit,
         "predicted": problem.cost(found.architecture), "held_out_cross_entropy": found.selection["score"],

@@ -1,63 +1,58 @@
-"""`score`: networks of the budget are scored, an additive fit of the scores proposes better ones.
+"""`score`: random networks of the whole space are scored, and an additive fit of the scores chooses, exactly.
 
-Half of the candidates are drawn uniformly, beside the gates' choice. A ridge regression on (layer, option)
-indicators smooths the scores; being additive, its best architecture under the budget is a knapsack too. The
-regression's choices join the candidates, the neighbourhood of the best is tried, and the lowest smoothed
-cross-entropy wins (`scoring.smoothed`).
+    CE(a) ~ b + sum over layers of w[layer, option of a]     ridge regression on (layer, option) indicators
+    answer = argmin of the fit over all networks of the budget     a multiple-choice knapsack
+
+Why the fit and not the lowest score: a supernet is wrong about single networks by more than the images show, so that
+the lowest of many scores is low by error; the fit averages over all networks with the same option. Why random networks
+of the *whole* space, whatever they cost: those of one budget trade one layer against another, which says little of
+each. One sample serves every budget. Measured on NAS-Bench-Macro (docs/results.md).
+
+The fit's best network and its best that fills the budget are scored too: a network that leaves more than a tenth of
+the budget unused must be better beyond noise.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import best_under, random_networks
-from singlepath.search.scoring import Scorer, additive_fit, affordable, concluded, gate_utility, least_of, smoothed
+from singlepath.search.scoring import Scorer, additive_fit, concluded, least_of, no_network
 from singlepath.supernet import Supernet
 
 __all__ = ["by_score"]
 
-ROUNDS = 4  # of fitting and refining
+FINALISTS = 2
 
 
 def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer | None = None) -> Found:
-    """Score at most `candidates` networks (beside those a given scorer knows already) and take the best under the
-    budget."""
+    """Score at most `candidates` networks (at least one; those a given scorer knows already cost nothing).
+
+    Raises:
+        UserError: nothing fits the budget.
+    """
     scorer = scorer or Scorer.of(problem, supernet)
-    before = len(scorer.known)
-    scorer.score(starters(problem, supernet, candidates // 2))
-    for turn in range(ROUNDS):
-        problem.progress("select", len(scorer.known) - before, candidates, {})
-        wanted = before + candidates * (turn + 1 + ROUNDS) // (2 * ROUNDS) - len(scorer.known)
-        scorer.score(refinements(problem, scorer, turn)[: max(0, wanted)])
-    return concluded(problem, scorer, "score", before, smoothed(scorer))
+    before, sample = len(scorer.known), drawn_anywhere(problem, max(0, candidates - FINALISTS))
+    scorer.score(sample)
+    problem.progress("select", len(scorer.known) - before, candidates, {})
+    few = finalists(problem, scorer, sample)[: max(1, candidates)]
+    scorer.score(few)
+    return concluded(problem, scorer, "score", before, few)
 
 
-def starters(problem: Problem, supernet: Supernet, count: int) -> list[Architecture]:
-    """The gates' choice, then uniformly random networks of the budget."""
-    space, budget = problem.space, problem.budget
-    low, utility = least_of(problem), gate_utility(supernet)
-    choices = [best_under(utility, problem.costs, budget.target, least) for least in (low, 0.0)]
-    first = [space.architecture(c) for c in choices if c is not None]
+def drawn_anywhere(problem: Problem, count: int) -> list[Architecture]:
+    """Distinct random networks of the whole space; the same for every budget of a seed."""
     rng = generator(problem.seed, "candidates")
-    return first + random_networks(space, problem.costs, low, budget.target, max(0, count - len(first)), rng)
+    return random_networks(problem.space, problem.costs, 0.0, problem.costs.largest, count, rng)
 
 
-def refinements(problem: Problem, scorer: Scorer, turn: int) -> list[Architecture]:
-    """The additive fit's best network, networks drawn near it, and mutations of the best so far, all within the
-    budget."""
-    space, costs, budget = problem.space, problem.costs, problem.budget
-    rng, found = generator(problem.seed, "refine", turn), []
-    if len(scorer.known) < 2:
-        return []
-    fit, noise = additive_fit(scorer), float(np.std(list(scorer.known.values()))) / 4
-    for scale in (0.0, *([noise] * 12)):
-        utility = [[u + scale * rng.gumbel() for u in layer] for layer in fit]
-        indices = best_under(utility, costs, budget.target)
-        found += [space.architecture(indices)] if indices is not None else []
-    best = sorted(affordable(problem, scorer), key=lambda a: scorer.known[a])[:5]
-    mutants = [space.mutate(best[i % len(best)], rng, 1 + i % 2) for i in range(200 if best else 0)]
-    kept = [m for m in mutants if least_of(problem) <= costs.of(space.indices(m)) <= budget.target]
-    return list(dict.fromkeys(space.canonical(a) for a in found + kept[:24] if space.canonical(a) not in scorer.known))
+def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> list[Architecture]:
+    """By the fit: the best network that fills the budget, where one does, and the best that fits it."""
+    fit, target = additive_fit(scorer, sample), problem.budget.target
+    found = (best_under(fit, problem.costs, target, least) for least in (least_of(problem), 0.0))
+    names = (scorer.name(problem.space.architecture(indices)) for indices in found if indices is not None)
+    few = [a for a in dict.fromkeys(names) if problem.cost(a) <= target]
+    if not few:
+        raise no_network(problem)
+    return few

@@ -1,15 +1,14 @@
 """What every selection shares: scores of sub-networks, the additive fit, and the rule that takes one of them.
 
 Networks are scored by held-out cross-entropy with recalibrated BN statistics (never by accuracy, which ranks far
-worse). Whatever a selection has scored, `concluded` takes its answer by the same rule: the lowest cross-entropy
-(smoothed, where the selection says so) within the budget, and a network that leaves more than a tenth of the budget
-unused only where it is better beyond noise.
+worse). Whatever a selection has scored, `concluded` takes its answer by the same rule: the lowest cross-entropy within
+the budget, and a network that leaves more than a tenth of the budget unused only where it is better beyond noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,13 +28,12 @@ from singlepath.supernet import Supernet, children_logits
 
 __all__ = [
     "HELD_OUT", "RECALIBRATION", "Scorer", "additive_fit", "affordable", "choice", "concluded",
-    "drawn", "gate_utility", "in_window", "least_of", "no_network", "predicted", "reason", "smoothed",
+    "drawn", "gate_utility", "in_window", "least_of", "no_network", "predicted", "reason",
 ]  # fmt: skip
 
-HELD_OUT = 4_000  # images that score a candidate, at most
+HELD_OUT = 2_500  # images that score a candidate, at most
 RECALIBRATION = 512  # images that set a candidate's BN statistics
 RIDGE = 1e-3
-BELIEVED = 0.2  # share of what a network's own score says beyond the additive fit; from macro_regret's tuning budgets
 
 
 @dataclass
@@ -100,12 +98,17 @@ def gate_utility(supernet: Supernet) -> list[list[float]]:
     return [torch.log(q.clamp(min=1e-12)).tolist() for q in supernet.option_probabilities(p)]
 
 
-def additive_fit(scorer: Scorer) -> list[list[float]]:
-    """Ridge regression of the known scores on (layer, option) indicators: the fitted *negative* score of every
-    option."""
-    space = scorer.supernet.space
-    x = np.stack([space.encode(a) for a in scorer.known])
-    y = -np.array(list(scorer.known.values()))
+def additive_fit(scorer: Scorer, networks: Iterable[Architecture] | None = None) -> list[list[float]]:
+    """Ridge regression of known scores on (layer, option) indicators: the fitted *negative* score of every option.
+
+    Args:
+        networks: whose scores, by canonical name; None for all that are known. Of fewer than two nothing is learnt.
+    """
+    space, names = scorer.supernet.space, list(scorer.known if networks is None else networks)
+    if len(names) < 2:
+        return [[0.0] * len(layer.options) for layer in space.searchable]
+    x = np.stack([space.encode(a) for a in names])
+    y = -np.array([scorer.known[a] for a in names])
     mean = x.mean(0)
     centred, target = x - mean, y - y.mean()
     weights = np.linalg.solve(centred.T @ centred + RIDGE * len(y) * np.eye(x.shape[1]), centred.T @ target)
@@ -119,53 +122,41 @@ def predicted(scorer: Scorer, networks: Sequence[Architecture]) -> np.ndarray:
     return np.array([float(scorer.supernet.space.encode(a) @ weights) for a in networks])
 
 
-def smoothed(scorer: Scorer) -> dict[Architecture, float]:
-    """What the known scores are taken for, nats: the additive fit, and a share of what a score says beyond it.
-
-    A supernet's score is true of a network up to an error that the images do not show: the lowest of many scores is
-    low by error too. The fit averages that over all networks with the same options. With fewer networks than options it
-    would say little, and scores are taken as they are.
-    """
-    names = list(scorer.known)
-    own = np.array([scorer.known[a] for a in names])
-    if len(names) <= sum(len(layer.options) for layer in scorer.supernet.space.searchable):
-        return dict(scorer.known)
-    fit = -predicted(scorer, names)
-    value = BELIEVED * own + (1 - BELIEVED) * (fit - fit.mean() + own.mean())
-    return dict(zip(names, value.tolist(), strict=True))
-
-
-def affordable(problem: Problem, scorer: Scorer) -> list[Architecture]:
-    """What is known and costs no more than the target.
+def affordable(
+    problem: Problem, scorer: Scorer, among: Sequence[Architecture] | None = None
+) -> list[Architecture]:  # fmt: skip
+    """What is known (of `among`, where given) and costs no more than the target.
 
     Where a table gives interchangeable layers different costs, a network's canonical name may cost more than the name
     it was drawn by; it is the canonical one that would be trained, so its cost decides.
     """
-    return [a for a in scorer.known if problem.cost(a) <= problem.budget.target]
+    names = scorer.known if among is None else among
+    return [a for a in names if problem.cost(a) <= problem.budget.target]
 
 
-def choice(problem: Problem, scorer: Scorer, value: Mapping[Architecture, float] | None = None) -> Architecture:
-    """The lowest value, by default of the known cross-entropies; a network that leaves more than a tenth of the budget
-    unused must be better than the best that does not beyond noise.
+def choice(problem: Problem, scorer: Scorer, among: Sequence[Architecture] | None = None) -> Architecture:
+    """The lowest cross-entropy; one that leaves more than a tenth of the budget unused must be better beyond noise.
+
+    Args:
+        among: scored networks by canonical name; None for all that are known. Those above the budget do not count.
 
     Raises:
         UserError: nothing fits the budget.
     """
-    known = affordable(problem, scorer)
+    known = affordable(problem, scorer, among)
     if not known:
         raise no_network(problem)
-    value = scorer.known if value is None else value
-    best = min(known, key=lambda a: (value[a], a.choices))
-    filled = best_filled(problem, scorer, value)
+    best = min(known, key=lambda a: (scorer.known[a], a.choices))
+    filled = best_filled(problem, scorer, known)
     if filled is None or filled == best or scorer.better(best, filled):
         return best
     return filled
 
 
-def best_filled(problem: Problem, scorer: Scorer, value: Mapping[Architecture, float]) -> Architecture | None:
-    """The lowest value among the networks that use at least 90 % of the budget."""
-    filled = [a for a in affordable(problem, scorer) if problem.budget.filled(problem.cost(a))]
-    return min(filled, key=lambda a: (value[a], a.choices), default=None)
+def best_filled(problem: Problem, scorer: Scorer, among: Sequence[Architecture] | None = None) -> Architecture | None:
+    """The lowest cross-entropy among the networks that use at least 90 % of the budget."""
+    filled = [a for a in affordable(problem, scorer, among) if problem.budget.filled(problem.cost(a))]
+    return min(filled, key=lambda a: (scorer.known[a], a.choices), default=None)
 
 
 def least_of(problem: Problem) -> float:
@@ -194,25 +185,23 @@ def drawn(problem: Problem, count: int, rng: np.random.Generator) -> tuple[list[
 
 
 def concluded(
-    problem: Problem, scorer: Scorer, method: str, before: int, value: Mapping[Architecture, float] | None = None,
+    problem: Problem, scorer: Scorer, method: str, before: int, among: Sequence[Architecture] | None = None,
     **stated: Any,
 ) -> Found:  # fmt: skip
-    """The answer among everything scored, by the rule of `choice`.
+    """The answer among everything scored, or among a few of it, by the rule of `choice`.
 
     Args:
         before: networks the scorer knew when the selection began.
-        value: what the scored networks are compared by; None for their cross-entropies.
         stated: what else the selection says of itself, plain values.
     """
-    value = scorer.known if value is None else value
-    best = choice(problem, scorer, value)
+    best = choice(problem, scorer, among)
     selection = {
         "method": method, "candidates": len(scorer.known) - before,
         "held_out_images": sum(len(b.y) for b in scorer.held_out), "score": scorer.known[best], **stated,
     }  # fmt: skip
     if problem.budget.filled(problem.cost(best)):
         return Found(best, selection)
-    return Found(best, selection, reason(problem, best, best_filled(problem, scorer, value), scorer))
+    return Found(best, selection, reason(problem, best, best_filled(problem, scorer, among), scorer))
 
 
 def reason(problem: Problem, chosen: Architecture, rival: Architecture | None, scorer: Scorer) -> str:
