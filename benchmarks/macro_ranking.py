@@ -2,7 +2,7 @@
 
 A supernet is trained on CIFAR-10 as `macro.SETTINGS` says (reduced protocol, the same for every contender: width 0.25,
 random 24 px windows, `--passes` image passes), networks are scored by held-out cross-entropy, scores are smoothed by
-the additive fit of `search.scoring`, and both are compared with the table by Kendall's tau. The settings were chosen
+the additive fit of `search.additive`, and both are compared with the table by Kendall's tau. The settings were chosen
 on the `TUNED` networks that come first in a fixed random order; they are left out here, and --tuning reads them alone.
 The first `--paper-networks` of them are also scored by the paper mode's supernet, trained for as many image passes on
 the same part of the data: masked, under each network's gates, its BN statistics recalibrated.
@@ -22,7 +22,8 @@ from macro import Protocol, Truth, add_options, loaded, problem_of, searched, ta
 from singlepath.architecture import Architecture
 from singlepath.pipeline.setup import keep_memory
 from singlepath.runs import write_json
-from singlepath.search.scoring import Scorer, predicted
+from singlepath.search.additive import additive_fit, predicted
+from singlepath.search.scoring import Scorer
 from singlepath.supernet import recalibrate
 from singlepath.supernet.paper import PaperSupernet, set_gates
 from singlepath.training.train import image_losses
@@ -79,7 +80,8 @@ def one_seed(
     own = [Architecture(space.id, a.choices) for a in networks]
     scorer.score(own)
     raw = np.array([-scorer(a) for a in own])
-    smooth = predicted(scorer, own)
+    fit = additive_fit(space, {a: (0, scorer.known[a]) for a in own})
+    smooth = predicted(space, fit, own)
     write_json(
         protocol.folder / f"scores-{seed}-{protocol.label}.json",
         {"".join(map(str, space.indices(a))): -s for a, s in zip(own, raw, strict=True)},

@@ -23,8 +23,9 @@ from singlepath.data import Data
 from singlepath.data.splits import generator
 from singlepath.runs import read_json, write_atomic, write_json
 from singlepath.search import selection
+from singlepath.search.additive import additive_fit, predicted
 from singlepath.search.base import Problem
-from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn, predicted
+from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn
 from singlepath.search.single_path import DEFAULTS
 from singlepath.supernet import Supernet, recalibrate
 from singlepath.supernet.paper import PaperSupernet
@@ -94,9 +95,11 @@ class KeptScorer(Scorer):
     losses_of: dict[str, Tensor] = field(default_factory=dict)
     origin: Supernet | None = None
 
-    def children_losses(self, architectures: Sequence[Architecture]) -> dict[Architecture, Tensor]:
-        if self.supernet is not self.origin:  # a selection's own copy, fine-tuned
-            return super().children_losses(architectures)
+    def children_losses(
+        self, architectures: Sequence[Architecture], part: slice = slice(None)
+    ) -> dict[Architecture, Tensor]:
+        if self.supernet is not self.origin or part != slice(None):  # a selection's own copy, fine-tuned; or a sample
+            return super().children_losses(architectures, part)
         name = {a: "".join(map(str, self.supernet.space.indices(a))) for a in architectures}
         new = super().children_losses([a for a in architectures if name[a] not in self.losses_of])
         self.losses_of |= {name[a]: v for a, v in new.items()}
@@ -120,7 +123,7 @@ class Reader:
 
     def scorer(self) -> KeptScorer:
         """A scorer that knows no network yet."""
-        return replace(self.base, known={}, losses={})
+        return replace(self.base, known={}, losses={}, sampled={}, passes=0)
 
     def problem(self, budget: float) -> Problem:
         return problem_of(self.protocol, self.seed, self.data, budget_of(budget))
@@ -130,10 +133,9 @@ class Reader:
         torch.save(self.base.losses_of, buffer)
         write_atomic(self.path, buffer.getvalue())
 
-    def cost(self, scored: int, training: int = 0) -> dict[str, int]:
-        """Image passes: of training, and of scoring and recalibrating so many networks (forward only)."""
-        held_out, first = sum(len(b.y) for b in self.base.held_out), sum(len(x) for x in self.base.calibration)
-        return {"training": self.passes + training, "scoring": scored * held_out, "recalibration": scored * first}
+    def cost(self, scorer: Scorer, tuned: int = 0, training: int = 0) -> dict[str, int]:
+        """Image passes: of training, and of scoring networks (`tuned` more), forward only, recalibration included."""
+        return {"training": self.passes + training, "scoring": scorer.passes + tuned * scorer.images()}
 
     def tuned_score(self, architecture: Architecture, ours: Ours) -> float:
         """Held-out cross-entropy after fine-tuning, nats; a network is tuned once."""
@@ -162,21 +164,21 @@ class Reader:
 
 def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours) -> dict[str, Any]:
     """Ours for every budget, largest first, scores shared: {"rows", "cost"}."""
-    scorer, rows, total, tuned = reader.scorer(), list[Row](), 0, set[Architecture]()
+    scorer, rows, tuned = reader.scorer(), list[Row](), set[Architecture]()
     extra = 0  # image passes that a selection itself trained for
     for budget in sorted(budgets, reverse=True):
-        problem, before = reader.problem(budget), len(scorer.known)
+        problem = reader.problem(budget)
         found = selection.select(problem, reader.supernet, ours.select, ours.candidates, scorer)
-        scored = max(len(scorer.known) - before, found.selection.get("evaluations", 0))
+        scored = found.selection["candidates"]
         chosen, few = found.architecture, list[Architecture]()
         if ours.shortlist:
             few = shortlist(reader, problem, scorer, chosen, ours.shortlist)
             chosen = min(few, key=lambda a: (reader.tuned_score(a, ours), a.choices))
         tuned.update(few)
-        total, extra = total + scored, extra + found.selection.get("fine_tuning_passes", 0)
+        extra += found.selection.get("fine_tuning_passes", 0)
         rows.append(network_row(truth, chosen, budget, scored=scored, shortlisted=len(few)))
         reader.save()
-    cost = reader.cost(total + len(tuned), extra + len(tuned) * ours.passes)
+    cost = reader.cost(scorer, len(tuned), extra + len(tuned) * ours.passes)
     return {"rows": rows[::-1], "cost": cost}
 
 
@@ -192,7 +194,9 @@ def shortlist(
 ) -> list[Architecture]:  # fmt: skip
     """The choice, then the affordable networks that the additive fit of the scores puts first."""
     fits = [a for a in reader.networks if problem.cost(a) <= problem.budget.target]  # by choices, and so are equals
-    order = [fits[i] for i in np.argsort(-predicted(scorer, fits), kind="stable")]
+    space = scorer.supernet.space
+    value = predicted(space, additive_fit(space, scorer.sampled), fits)
+    order = [fits[i] for i in np.argsort(-value, kind="stable")]
     return list(dict.fromkeys([scorer.name(chosen), *order]))[:count]
 
 
@@ -207,7 +211,7 @@ def random_rows(reader: Reader, truth: Truth, counts: Sequence[tuple[float, int]
         chosen = min(affordable(problem, scorer), key=lambda a: (scorer.known[a], a.choices))
         rows.append(network_row(truth, chosen, budget, scored=len(found)))
         reader.save()
-    return {"rows": rows[::-1], "cost": reader.cost(sum(r["scored"] for r in rows))}
+    return {"rows": rows[::-1], "cost": reader.cost(scorer)}
 
 
 def paper_rows(
@@ -237,7 +241,7 @@ def paper_rows(
         passes = sum(r["passes"] for r in asked)
         rows.append(network_row(truth, found, budget, runs=len(asked), passes=passes, log10_lambda=best["lambda"]))
     training = sum(r["passes"] for r in made.values())
-    cost = {"training": training, "scoring": 0, "recalibration": 0}
+    cost = {"training": training, "scoring": 0}
     return {"rows": rows, "cost": cost, "runs": len(made)}
 
 

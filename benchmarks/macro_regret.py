@@ -126,7 +126,7 @@ def from_table(truth: Truth, budgets: Sequence[float]) -> dict[str, list[Entry]]
         "one random": [expected(truth, b, 1, 0.0) for b in budgets],
     }
     trainings = {name: DRAWS if "best of" in name else 0 for name in rows}
-    free = {"training": 0, "scoring": 0, "recalibration": 0}
+    free = {"training": 0, "scoring": 0}
     return {n: [{"rows": r, "cost": free, "full_trainings_a_budget": trainings[n]}] for n, r in rows.items()}
 
 
@@ -177,7 +177,7 @@ def report(title: str, budgets: Sequence[float], found: dict[str, dict[str, Any]
     for name, s in found.items():
         cells = s["by_budget"] if shown else []
         cost = s["cost"]
-        thousands = [round(cost["training"] / 1e3), round((cost["scoring"] + cost["recalibration"]) / 1e3)]
+        thousands = [round(cost["training"] / 1e3), round(cost["scoring"] / 1e3)]
         figures = ["none" if v is None else f"{v:.2f}" for v in (*cells, s["mean"], s["max"])]
         rows.append([name, *figures, s["over"], *thousands])
     head = ["regret, points", *shown, "mean", "max", "over", "k passes", "k forward"]

@@ -20,8 +20,9 @@ from singlepath.data import Data
 from singlepath.errors import UserError
 from singlepath.search import METHODS, Problem, run_search
 from singlepath.search import single_path as sp
+from singlepath.search.additive import additive_fit
 from singlepath.search.budget import best_under
-from singlepath.search.scoring import Scorer, additive_fit
+from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
 from singlepath.spaces import make
 from singlepath.supernet import Supernet, build
@@ -355,7 +356,7 @@ def test_the_additive_fit_recovers_an_additive_truth() -> None:
 
     drawn = [SPACE.sample(rng) for _ in range(300)]
     known = {a: value(SPACE.indices(a)) for a in drawn[:200]}
-    fit = additive_fit(Scorer(build(SPACE, 0), [], [], known, {}))
+    fit = additive_fit(SPACE, {a: (0, v) for a, v in known.items()})
     unseen = [SPACE.indices(a) for a in drawn[200:]]
     predicted = [sum(f[i] for f, i in zip(fit, indices, strict=True)) for indices in unseen]
     assert np.corrcoef(predicted, [-value(i) for i in unseen])[0, 1] > 0.999

@@ -1,7 +1,7 @@
 """`score`: random networks of the whole space are scored, and an additive fit of the scores chooses, exactly.
 
-    CE(a) ~ b + sum over layers of w[layer, option of a]     ridge regression on (layer, option) indicators
-    answer = argmin of the fit over all networks of the budget     a multiple-choice knapsack
+    CE(a) ~ b + sum over layers of w[layer, option of a]           ridge regression (`additive`)
+    answer = argmin of the fit over all networks of the budget     a multiple-choice knapsack (`budget`)
 
 Why the fit and not the lowest score: a supernet is wrong about single networks by more than the images show, so that
 the lowest of many scores is low by error; the fit averages over all networks with the same option. Why random networks
@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
+from singlepath.search.additive import additive_fit
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import best_under, random_networks
-from singlepath.search.scoring import Scorer, additive_fit, concluded, least_of, no_network
+from singlepath.search.scoring import Scorer, concluded, least_of, no_network
 from singlepath.supernet import Supernet
 
 __all__ = ["by_score"]
@@ -33,12 +34,15 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
         UserError: nothing fits the budget.
     """
     scorer = scorer or Scorer.of(problem, supernet)
-    before, sample = len(scorer.known), drawn_anywhere(problem, max(0, candidates - FINALISTS))
-    scorer.score(sample)
-    problem.progress("select", len(scorer.known) - before, candidates, {})
+    sample = drawn_anywhere(problem, max(0, candidates - FINALISTS))
+    before, new = len(scorer.known), [a for a in sample if a not in scorer.known and a not in scorer.sampled]
+    problem.progress("select", 0, candidates, {})
+    scorer.sample(sample)
     few = finalists(problem, scorer, sample)[: max(1, candidates)]
+    new += [a for a in few if a not in scorer.known]
     scorer.score(few)
-    return concluded(problem, scorer, "score", before, few)
+    problem.progress("select", candidates, candidates, {})
+    return concluded(problem, scorer, "score", before, few, candidates=len(new))
 
 
 def drawn_anywhere(problem: Problem, count: int) -> list[Architecture]:
@@ -49,7 +53,7 @@ def drawn_anywhere(problem: Problem, count: int) -> list[Architecture]:
 
 def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> list[Architecture]:
     """By the fit: the best network that fills the budget, where one does, and the best that fits it."""
-    fit, target = additive_fit(scorer, sample), problem.budget.target
+    fit, target = additive_fit(problem.space, {a: scorer.sampled[a] for a in sample}), problem.budget.target
     found = (best_under(fit, problem.costs, target, least) for least in (least_of(problem), 0.0))
     names = (scorer.name(problem.space.architecture(indices)) for indices in found if indices is not None)
     few = [a for a in dict.fromkeys(names) if problem.cost(a) <= target]

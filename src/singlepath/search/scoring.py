@@ -22,18 +22,19 @@ from singlepath.costs.budget import FILL
 from singlepath.data import Batch, batches, evaluation_batches
 from singlepath.data.splits import generator
 from singlepath.errors import user_error
+from singlepath.search.additive import PartScore
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
 from singlepath.supernet import Supernet, children_logits
 
 __all__ = [
-    "HELD_OUT", "RECALIBRATION", "Scorer", "additive_fit", "affordable", "choice", "concluded",
-    "drawn", "gate_utility", "in_window", "least_of", "no_network", "predicted", "reason",
+    "HELD_OUT", "RECALIBRATION", "Scorer", "affordable", "choice", "concluded",
+    "drawn", "gate_utility", "in_window", "least_of", "no_network", "reason",
 ]  # fmt: skip
 
 HELD_OUT = 2_500  # images that score a candidate, at most
 RECALIBRATION = 512  # images that set a candidate's BN statistics
-RIDGE = 1e-3
+PART, TOGETHER = 2, 20  # least batches that a sampled network is scored on, least networks that share them
 
 
 @dataclass
@@ -43,7 +44,9 @@ class Scorer:
     Attributes:
         known: the mean cross-entropy of what has been scored, nats, by canonical name.
         losses: the cross-entropy of every held-out image behind it, [N].
+        sampled: what has been scored on a part of the images only.
         measure: gives those losses for a canonical architecture; None for `children_losses`.
+        passes: forward passes of single images that scoring took, recalibration included.
     """
 
     supernet: Supernet
@@ -51,7 +54,9 @@ class Scorer:
     calibration: list[Tensor]
     known: dict[Architecture, float] = field(default_factory=dict)
     losses: dict[Architecture, Tensor] = field(default_factory=dict)
+    sampled: dict[Architecture, PartScore] = field(default_factory=dict)
     measure: Callable[[Architecture], Tensor] | None = None
+    passes: int = 0
 
     @classmethod
     def of(cls, problem: Problem, supernet: Supernet) -> Scorer:
@@ -70,18 +75,42 @@ class Scorer:
     def score(self, architectures: Iterable[Architecture]) -> None:
         """Get to know networks, many at once for less: what they share is computed once."""
         new = list(dict.fromkeys(n for n in map(self.name, architectures) if n not in self.known))
+        if not new:
+            return
         losses = {n: self.measure(n) for n in new} if self.measure else self.children_losses(new)
+        self.passes += len(new) * self.images()
         for name in new:
             self.losses[name] = losses[name]
             self.known[name] = float(losses[name].double().mean())
 
-    def children_losses(self, architectures: Sequence[Architecture]) -> dict[Architecture, Tensor]:
-        """The held-out losses of the supernet's children, [N] each; the supernet itself stays as it is."""
+    def sample(self, architectures: Iterable[Architecture]) -> None:
+        """Score networks for an additive fit: the images are split, and every network is scored on one part."""
+        new = list(dict.fromkeys(n for n in map(self.name, architectures) if n not in self.sampled))
+        parts = max(1, min(len(self.held_out) // PART, len(new) // TOGETHER))
+        if parts == 1:
+            self.score(new)
+        first = 1 + max((p for p, _ in self.sampled.values()), default=-1)
+        for p in range(parts):
+            mine = new[p::parts]
+            where = slice(p, None, parts)
+            losses = self.losses if parts == 1 else self.children_losses(mine, where)
+            self.passes += 0 if parts == 1 else len(mine) * self.images(where)
+            self.sampled |= {a: (first + p, float(losses[a].double().mean())) for a in mine}
+
+    def children_losses(
+        self, architectures: Sequence[Architecture], part: slice = slice(None)
+    ) -> dict[Architecture, Tensor]:  # fmt: skip
+        """The losses of the supernet's children on the held-out batches of a part, [N] each; it stays as it is."""
         parts: dict[Architecture, list[Tensor]] = {a: [] for a in architectures}
-        inputs = (b.x for b in self.held_out)
+        held_out = self.held_out[part]
+        inputs = (b.x for b in held_out)
         for number, a, logits in children_logits(self.supernet, architectures, self.calibration, inputs):
-            parts[a].append(F.cross_entropy(logits.float(), self.held_out[number].y, reduction="none"))
+            parts[a].append(F.cross_entropy(logits.float(), held_out[number].y, reduction="none"))
         return {a: torch.cat(p).cpu() for a, p in parts.items()}
+
+    def images(self, part: slice = slice(None)) -> int:
+        """Images that scoring a network on a part passes through it."""
+        return sum(len(b.y) for b in self.held_out[part]) + sum(len(x) for x in self.calibration)
 
     def better(self, a: Architecture, b: Architecture) -> bool:
         """Whether a's cross-entropy is below b's by two standard errors of their paired difference over the images."""
@@ -96,30 +125,6 @@ def gate_utility(supernet: Supernet) -> list[list[float]]:
     """log P(option) of every option of every layer."""
     p = torch.sigmoid(supernet.indicators().double().cpu())
     return [torch.log(q.clamp(min=1e-12)).tolist() for q in supernet.option_probabilities(p)]
-
-
-def additive_fit(scorer: Scorer, networks: Iterable[Architecture] | None = None) -> list[list[float]]:
-    """Ridge regression of known scores on (layer, option) indicators: the fitted *negative* score of every option.
-
-    Args:
-        networks: whose scores, by canonical name; None for all that are known. Of fewer than two nothing is learnt.
-    """
-    space, names = scorer.supernet.space, list(scorer.known if networks is None else networks)
-    if len(names) < 2:
-        return [[0.0] * len(layer.options) for layer in space.searchable]
-    x = np.stack([space.encode(a) for a in names])
-    y = -np.array([scorer.known[a] for a in names])
-    mean = x.mean(0)
-    centred, target = x - mean, y - y.mean()
-    weights = np.linalg.solve(centred.T @ centred + RIDGE * len(y) * np.eye(x.shape[1]), centred.T @ target)
-    sizes = np.cumsum([len(layer.options) for layer in space.searchable])[:-1]
-    return [part.tolist() for part in np.split(weights, sizes)]
-
-
-def predicted(scorer: Scorer, networks: Sequence[Architecture]) -> np.ndarray:
-    """What the additive fit of the known scores says of networks, [networks]; greater is better, up to a constant."""
-    weights = np.concatenate([np.asarray(layer) for layer in additive_fit(scorer)])
-    return np.array([float(scorer.supernet.space.encode(a) @ weights) for a in networks])
 
 
 def affordable(
@@ -185,7 +190,7 @@ def drawn(problem: Problem, count: int, rng: np.random.Generator) -> tuple[list[
 
 
 def concluded(
-    problem: Problem, scorer: Scorer, method: str, before: int, among: Sequence[Architecture] | None = None,
+    problem: Problem, scorer: Scorer, method: str, before: int, among: Sequence[Architecture] | None = None, /,
     **stated: Any,
 ) -> Found:  # fmt: skip
     """The answer among everything scored, or among a few of it, by the rule of `choice`.

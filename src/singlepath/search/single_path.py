@@ -67,7 +67,7 @@ DEFAULTS: dict[str, Any] = {
     "coefficient": None,  # lambda, where it is to stay; None: dual ascent
     "probe": 0.2,  # probability that an off gate is probed; weighted by its inverse
     "probe_at": 0.5,  # how far a probed gate is opened
-    "candidates": 200,  # networks scored on held-out images at the end
+    "candidates": 300,  # networks scored on held-out images at the end
     "select": "score",
 }
 
