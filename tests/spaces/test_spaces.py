@@ -155,6 +155,8 @@ def test_drawing_has_a_line_a_block() -> None:
         ("mobile(expansions=(0.5, 3))", ["0.5,3", "1 to 8"]),
         ("mobile(se=(2,))", ["se"]),
         ("mobile(activation='gelu')", ["gelu", "hard_swish"]),
+        ("mobile-small(width=0.5, se=(0, 0.05, 0.1))", ["se 0.05,0.1", "1,1 channels", "with 8 inputs", "0.25"]),
+        ("mobile-small(expansions=(3, 3.02))", ["expansions 3,3.02", "48,48 channels", "type --expansions 3,6"]),
         ("mobile-small(input_size=8)", ["8", "16 to 64"]),
         ("mobile(__import__('os'))", ["allowed"]),
         ("mobile(width=", ["allowed"]),
@@ -166,6 +168,13 @@ def test_wrong_spaces_are_refused_in_one_line(text: str, says: list[str]) -> Non
     assert "\n" not in str(caught.value)
     for part in says:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hswish", "h-swish", "hard_swish"])
+def test_h_swish_has_several_spellings_and_one_name(name: str) -> None:
+    space = make("mobile-small", activation=name)
+    assert space.id == "mobile-small(activation='hard_swish')" and space == make(f"mobile-small(activation={name!r})")
+    assert all(block.activation == "hard_swish" for block in space.blocks(space.largest()) if block)
 
 
 def test_make_reads_its_own_ids_and_drops_defaults() -> None:

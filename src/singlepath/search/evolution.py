@@ -1,33 +1,53 @@
-"""Regularised evolution on a trained supernet (Real et al., AAAI 2019, arXiv 1802.01548, algorithm 1).
+"""Regularised evolution (Real et al., AAAI 2019, arXiv 1802.01548, algorithm 1), on tables and on trained supernets.
 
-A population of P networks. Each cycle draws S of them, mutates the best of these S, scores the child, adds it, and
-removes the *oldest* (not the worst: a network stays only through children that score well again).
+    H = P random networks
+    repeat:  parent = the best of S networks drawn from the last P of H;   H = H + {a mutation of the parent}
 
-Where we differ and why. Networks are scored by the supernet, not trained; the score of a network never changes, so one
-that was here before is drawn again instead of scored again, and every cycle is one evaluation. Founders and children
-are within the budget. A child that is not is drawn again; one mutation can be too small to reach any other network of
-a narrow window, so each run of `PATIENCE` failures changes one layer more, and where that fails too a random network of
-the budget takes the child's place. P and S are smaller than the paper's 100 and 25, for a few hundred evaluations, not
-20,000.
+The population is the P youngest: each cycle the *oldest* goes, not the worst, so a network stays only through children
+that score well again.
+
+Where we differ and why. A network's value never changes, so one that was asked before is drawn again instead of asked
+again, and every cycle is one query. One mutation can be too small to reach any other network of a narrow window, so
+where it finds none one decision more is changed, and where all fail too a random network takes the child's place. P and
+S are smaller than the paper's 100 and 25, for a few hundred queries, not 20,000.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from singlepath.architecture import Architecture
-from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
-from singlepath.search.scoring import Scorer, concluded, drawn, in_window
+from singlepath.search.queries import Pool, State
+from singlepath.search.scoring import Scorer
+from singlepath.search.space_pool import query_supernet
 from singlepath.supernet import Supernet
 
-__all__ = ["by_evolution"]
+__all__ = ["Evolution", "by_evolution"]
 
-POPULATION, TOURNAMENT = 24, 6  # P, S
-PATIENCE = 8  # children drawn before one layer more is changed
+
+@dataclass(frozen=True)
+class Evolution:
+    """population: P, at most a third of the queries; tournament: S."""
+
+    population: int = 24
+    tournament: int = 6
+
+    def propose(self, pool: Pool, state: State, rng: np.random.Generator) -> list[int]:
+        founders = max(1, min(self.population, state["queries"] // 3))
+        if not state["asked"]:
+            return pool.draw(founders, rng)
+        youngest = state["asked"][-founders:]
+        values = state["values"][-founders:]
+        drawn = rng.choice(len(youngest), size=min(self.tournament, len(youngest)), replace=False)
+        parent = youngest[max(drawn, key=lambda i: (values[i], -i))]
+        asked = set(state["asked"])
+        for distance in range(1, len(pool.options) + 1):
+            children = [int(i) for i in pool.neighbours(parent, rng, distance) if int(i) not in asked]
+            if children:
+                return [int(rng.choice(children))]
+        return pool.draw(1, rng, state["asked"])
 
 
 def by_evolution(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer | None = None) -> Found:
@@ -38,40 +58,7 @@ def by_evolution(problem: Problem, supernet: Supernet, candidates: int, scorer: 
     Raises:
         UserError: nothing fits the budget.
     """
-    scorer = scorer or Scorer.of(problem, supernet)
-    before, rng = len(scorer.known), generator(problem.seed, "evolution")
-    spare, least = drawn(problem, max(1, candidates), rng)
-    founders = spare[: max(1, min(POPULATION, candidates // 3))]
-    population, seen = deque(founders, maxlen=len(founders)), set(founders)
-    for founder in founders:
-        scorer(founder)
-    while len(scorer.known) - before < candidates:
-        parent = winner(scorer, population, rng)
-        child = offspring(problem, parent, seen, least, rng) or next((a for a in spare if a not in seen), None)
-        if child is None:  # the window is used up
-            break
-        scorer(child)
-        seen.add(child)
-        population.append(child)
-        problem.progress("select", len(scorer.known) - before, candidates, {})
-    evaluations = len(scorer.known) - before
-    return concluded(problem, scorer, "evolution", before, evaluations=evaluations, population=len(founders))
-
-
-def winner(scorer: Scorer, population: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
-    """The lowest cross-entropy of `TOURNAMENT` networks drawn from the population."""
-    chosen = rng.choice(len(population), size=min(TOURNAMENT, len(population)), replace=False)
-    return min((population[i] for i in chosen), key=lambda a: (scorer(a), a.choices))
-
-
-def offspring(
-    problem: Problem, parent: Architecture, seen: set[Architecture], least: float, rng: np.random.Generator
-) -> Architecture | None:
-    """A new network of the window, as few mutations from the parent as reach one; None where none was found."""
-    space = problem.space
-    for layers in range(1, len(space.searchable) + 1):
-        for _ in range(PATIENCE):
-            child = space.canonical(space.mutate(parent, rng, layers))
-            if child not in seen and in_window(problem, child, least):
-                return child
-    return None
+    method = Evolution()
+    found, state = query_supernet(problem, supernet, "evolution", method, candidates, scorer)
+    found.selection["population"] = max(1, min(method.population, state["queries"] // 3))
+    return found

@@ -6,7 +6,7 @@
 | `gates` | `by_gates` | the most probable network under the gates, a knapsack; scores nothing |
 | `evolution` | `evolution` | regularised evolution (arXiv 1802.01548) |
 | `weaknas` | `weaknas` | a sequence of weak predictors (arXiv 2102.10490) |
-| `perturbation` | `perturbation` | what each option of each layer does to the loss (arXiv 2108.04392), a knapsack |
+| `perturbation` | `perturbation` | what options of layers, and pairs of them, do to the loss (arXiv 2108.04392) |
 
 All score networks through one `scoring.Scorer` and take their answer by the same rule, `scoring.concluded`.
 """

@@ -1,87 +1,149 @@
-r"""WeakNAS on a trained supernet: a sequence of weak predictors (Wu et al., NeurIPS 2021, arXiv 2102.10490).
+r"""WeakNAS: a sequence of weak predictors (Wu et al., NeurIPS 2021, arXiv 2102.10490), on tables and on supernets.
 
-    S_0 = networks of the budget, uniformly at random
-    repeat:  f_k = fit(S_k);   P_k = the top N of the pool by f_k;   S_{k+1} = S_k + a batch, uniform over P_k \ S_k
+    S_0 = a few networks at random
+    repeat:  f_k = fit(S_k);   P_k = the top N by f_k;   S_{k+1} = S_k + a batch, uniform over P_k \ S_k
 
-No predictor has to be good over the whole space: each only has to be better than the one before near the top. The
-uniform draw inside the top N is what explores.
+No predictor has to be good over the whole space: each only has to be better than the one before near the top. With N
+above the batch the uniform draw inside the top N explores; the released code's other sampling takes the batch of
+greatest expected improvement, from the mean and deviation of an ensemble.
 
-Where we differ and why. The predictor is the ridge regression on one-hot codes that also smooths `score` (released: an
-MLP of 4 x 1000), for it is fitted on dozens of networks, not hundreds. The pool cannot be the whole space: it is
-`POOL` random networks of the budget and, each round, mutations of the best so far. N shrinks from `TOP` to the batch
-(released: 100 throughout), so that the last round takes what is predicted best; the released result adds the
-predicted best without counting it, here everything that is scored counts.
+Where we differ and why (figures: `benchmarks/weaknas_queries.py --ablation`). Released: an MLP of 4 x 1000 on one-hot
+codes, 10 first networks, 10 a round, N = 100, labels scaled by the mean and deviation of the whole space. Here:
+
+- a Gaussian process, linear and exponential, on what the network computes: operations that reach no output do not
+  count, and networks that compute the same function are one, asked once;
+- labels are -log of the place from the top among what was asked, so no statistic of the space is needed;
+- batches of 2, the best predicted (N = 2): a fit costs milliseconds, a query costs a training;
+- the first networks are drawn from the fifth of greatest cost: larger networks are better more often, and saying so
+  asks nothing;
+- searches that get stuck (a good first network in a lesser region) look elsewhere: after `patience` queries without
+  a better network every second one is the best of mean + beta std, beta growing by 1 every `patience` further queries.
+
+On a space too large to list, `sample` random networks and the neighbours of the best are ranked; on a supernet the pool
+itself is such a sample.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from singlepath.architecture import Architecture
-from singlepath.data.splits import generator
+from singlepath.errors import unknown, user_error
 from singlepath.search.base import Found, Problem
-from singlepath.search.scoring import Scorer, affordable, concluded, drawn, in_window, predicted
+from singlepath.search.predictors import PREDICTORS, Prediction, ensemble
+from singlepath.search.queries import Pool, State
+from singlepath.search.ranking import LABELS, Ranked, expected_improvement, labels, ranked, starters
+from singlepath.search.scoring import Scorer
+from singlepath.search.space_pool import query_supernet
 from singlepath.supernet import Supernet
 
-__all__ = ["by_weaknas"]
+__all__ = ["SAMPLINGS", "WeakNas", "by_weaknas"]
 
-POOL = 1_000  # random networks that predictors choose from
-TOP = 64  # N of the first round
-FIRST, ROUNDS = 0.3, 8  # share of the evaluations that is uniformly random; batches for the rest
-PARENTS, MUTANTS = 16, 512  # the best so far, and how many mutations of them join the pool of a round
+SAMPLINGS = ("uniform", "ei")
+
+
+@dataclass(frozen=True)
+class WeakNas:
+    """Settings of the sequence.
+
+    Attributes:
+        predictor: a name of `predictors.PREDICTORS`.
+        encoding: a name of the pool's encodings; empty: its first.
+        labels: what is predicted, one of `ranking.LABELS`.
+        first: networks asked before the first fit.
+        largest: these are uniform over this share of the networks, that of greatest cost; 1.0: over all.
+        batch: networks asked a round.
+        top: N, from which the batch is uniform; up to the batch: the best predicted are taken.
+        sampling: "uniform", or "ei": the batch of greatest expected improvement over all.
+        patience: queries without a better network after which half of a batch is taken by an upper confidence bound;
+            0: never. Needs a predictor that knows a deviation, and `top` up to the batch.
+        members: predictors of an ensemble.
+        explore: share of the rounds whose batch is uniform over everything.
+        distinct: candidates that compute the same function are one network, asked once.
+        sample: so many random networks, and neighbours of the best, are ranked; 0: all.
+        scale: (mean, deviation) that raw labels are scaled by; None: of what was asked.
+
+    Raises:
+        UserError: a name that is not registered; "ei" with a predictor that knows no deviation.
+    """
+
+    predictor: str = "gp"
+    encoding: str = ""
+    labels: str = "log-rank"
+    first: int = 10
+    largest: float = 0.2
+    batch: int = 2
+    top: int = 0
+    sampling: str = "uniform"
+    patience: int = 10
+    members: int = 1
+    explore: float = 0.0
+    distinct: bool = True
+    sample: int = 0
+    scale: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (
+            ("predictor", self.predictor, PREDICTORS), ("labels", self.labels, LABELS),
+            ("sampling", self.sampling, SAMPLINGS),
+        ):  # fmt: skip
+            if name not in known:
+                raise unknown(kind, name, known)
+        if min(self.first, self.batch, self.members) < 1:
+            given = f"first={self.first}, batch={self.batch}, members={self.members}"
+            raise user_error(given, "allowed: 1 or more each", "type batch=2")
+        if self.sampling == "ei" and self.members == 1 and self.predictor not in ("gp", "forest"):
+            raise user_error(
+                f"sampling='ei' with one {self.predictor}", "expected improvement needs a deviation", "type members=5"
+            )
+
+    def propose(self, pool: Pool, state: State, rng: np.random.Generator) -> list[int]:
+        if not state["asked"]:
+            return starters(pool, self.first, self.largest, self.distinct, rng)
+        over = self.ranked(pool, state, rng)
+        if rng.random() < self.explore:
+            free = over.numbers[over.free]
+            found = [int(i) for i in rng.permutation(free)[: self.batch]]
+        else:
+            found = self.taken(over, self.predict(over, state, rng), state, rng)
+        return found or pool.draw(self.batch, rng, state["asked"])
+
+    def ranked(self, pool: Pool, state: State, rng: np.random.Generator) -> Ranked:
+        return ranked(pool, state, rng, encoding=self.encoding, distinct=self.distinct, sample=self.sample)
+
+    def predict(self, over: Ranked, state: State, rng: np.random.Generator) -> Prediction:
+        """f_k of all ranked networks."""
+        if self.scale is None:
+            y = labels(state["values"], self.labels)
+        else:
+            y = (np.asarray(state["values"]) - self.scale[0]) / self.scale[1]
+        return ensemble(PREDICTORS[self.predictor], over.rows, over.asked, y, rng, self.members)
+
+    def taken(self, over: Ranked, predicted: Prediction, state: State, rng: np.random.Generator) -> list[int]:
+        """A batch: of the greatest expected improvement; uniform over those of the top N that were not asked; or the
+        best predicted, half of them by an upper confidence bound where the search is stuck."""
+        if self.sampling == "ei":
+            best = float(labels(state["values"], self.labels).max())
+            return over.best(expected_improvement(predicted, best), self.batch)
+        inside = over.inside(predicted.mean, self.top) if self.top > self.batch else []
+        if len(inside) >= self.batch:
+            return [int(i) for i in rng.permutation(inside)[: self.batch]]
+        order = over.best(predicted.mean, self.batch)
+        waited = len(state["values"]) - 1 - int(np.argmax(state["values"]))
+        if not 0 < self.patience < waited or self.top > self.batch or predicted.std is None:
+            return order
+        bound = over.best(predicted.mean + (waited / self.patience - 1) * predicted.std, 2 * self.batch)
+        firm = order[: (self.batch + 1) // 2]
+        return [*firm, *(i for i in bound if i not in firm)][: self.batch]
 
 
 def by_weaknas(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer | None = None) -> Found:
     """Score at most `candidates` networks (at least one; those a given scorer knows already cost nothing).
 
-    `selection` states `evaluations`, the networks scored, and `predictors`, how many were fitted.
+    `selection` states `evaluations`, the networks scored.
 
     Raises:
         UserError: nothing fits the budget.
     """
-    scorer = scorer or Scorer.of(problem, supernet)
-    before, rng = len(scorer.known), generator(problem.seed, "weaknas")
-    pool, least = drawn(problem, max(POOL, candidates), rng)
-    for architecture in pool[: max(1, min(candidates, max(2, round(FIRST * candidates))))]:  # one cannot be fitted
-        scorer(architecture)
-    rounds = 0
-    for turn, ahead in enumerate(range(ROUNDS, 0, -1)):
-        size = math.ceil((candidates - (len(scorer.known) - before)) / ahead)
-        offered = unscored(scorer, [*pool, *mutants(problem, scorer, least, rng)])
-        if size <= 0 or not offered or len(scorer.known) < 2:
-            break
-        rounds += 1
-        for architecture in picked(scorer, offered, size, top_of(turn, size), rng):
-            scorer(architecture)
-        problem.progress("select", len(scorer.known) - before, candidates, {})
-    evaluations = len(scorer.known) - before
-    return concluded(problem, scorer, "weaknas", before, evaluations=evaluations, predictors=rounds)
-
-
-def top_of(turn: int, size: int) -> int:
-    """N of a round: geometrically from `TOP` in the first to the batch in the last."""
-    return max(size, round(TOP * (size / TOP) ** (turn / (ROUNDS - 1))))
-
-
-def picked(
-    scorer: Scorer, offered: list[Architecture], size: int, top: int, rng: np.random.Generator
-) -> list[Architecture]:
-    """`size` networks, uniform over the `top` that an additive fit of everything scored predicts best."""
-    best = np.argsort(-predicted(scorer, offered), kind="stable")[:top]
-    return [offered[i] for i in rng.permutation(best)[:size]]
-
-
-def unscored(scorer: Scorer, networks: Iterable[Architecture]) -> list[Architecture]:
-    """Distinct networks without a score, in order."""
-    return [a for a in dict.fromkeys(networks) if a not in scorer.known]
-
-
-def mutants(problem: Problem, scorer: Scorer, least: float, rng: np.random.Generator) -> list[Architecture]:
-    """Networks of the window one or two mutations from the best so far, by canonical name."""
-    space = problem.space
-    best = sorted(affordable(problem, scorer), key=lambda a: (scorer.known[a], a.choices))[:PARENTS]
-    found = [space.canonical(space.mutate(best[i % len(best)], rng, 1 + i % 2)) for i in range(MUTANTS if best else 0)]
-    return [a for a in found if in_window(problem, a, least)]
+    return query_supernet(problem, supernet, "weaknas", WeakNas(), candidates, scorer)[0]

@@ -15,6 +15,7 @@ from singlepath.spaces.mobile import mobile, mobile_small
 __all__ = ["SPACES", "Layer", "Option", "Space", "make"]
 
 SPACES: dict[str, Callable[..., Space]] = {"mobile": mobile, "mobile-small": mobile_small, "macro": macro}
+SPELLINGS = {"hswish": "hard_swish", "h-swish": "hard_swish"}  # of activations
 
 
 def make(text: str, **options: Any) -> Space:
@@ -33,6 +34,8 @@ def make(text: str, **options: Any) -> Space:
         if key not in parameters:
             raise unknown(f"option of space {name}", key, parameters)
     merged = {k: tuple(v) if isinstance(v, list) else v for k, v in merged.items()}
+    if "activation" in merged:
+        merged["activation"] = SPELLINGS.get(merged["activation"], merged["activation"])
     changed = {k: merged[k] for k in parameters if k in merged and merged[k] != parameters[k]}
     inner = ", ".join(f"{k}={v!r}" for k, v in changed.items())
     try:
@@ -41,8 +44,8 @@ def make(text: str, **options: Any) -> Space:
         raise user_error(f"space {text!r} with {merged}", f"allowed: {parameters}", f"type --space {name}") from None
 
 
-def parse_id(text: str) -> tuple[str, dict[str, Any]]:
-    """Name and options of a space id. Values are Python literals; nothing is evaluated."""
+def parse_id(text: str, kind: str = "space") -> tuple[str, dict[str, Any]]:
+    """Name and options of an id, of a space or another `kind`. Values are Python literals; nothing is evaluated."""
     name, _, inner = text.strip().partition("(")
     if not inner:
         return name, {}
@@ -52,5 +55,5 @@ def parse_id(text: str) -> tuple[str, dict[str, Any]]:
         return name.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
         raise user_error(
-            f"space {text!r}", "allowed: name or name(option=value, ...)", f"type --space {name}"
+            f"{kind} {text!r}", "allowed: name or name(option=value, ...)", f"type --{kind} {name}"
         ) from None

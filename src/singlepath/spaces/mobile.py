@@ -18,6 +18,7 @@ __all__ = ["mobile", "mobile_small"]
 MOBILE_STAGES = ((4, 2, 24), (4, 2, 40), (4, 2, 80), (4, 1, 96), (4, 2, 192))
 SMALL_STAGES = ((3, 2, 24), (3, 2, 40), (3, 2, 80))
 KERNELS, EXPANSIONS, SE_RATIOS = (3, 5), (3, 6), (0.0,)
+EXAMPLES = {"kernels": "3,5,7", "expansions": "3,6", "se": "0,0.25,0.5"}
 
 
 def scaled(channels: int, width: float, divisor: int = 8) -> int:
@@ -80,11 +81,25 @@ def stages(
     for stage, (count, first_stride, out) in enumerate(declared, start=1):
         for index in range(count):
             stride, skippable = (first_stride, False) if index == 0 else (1, skip)
+            check_nested(channels, choices)
             layers.append(
                 Layer(stage, index, channels, scaled(out, width), stride, side, skippable=skippable, **choices)
             )
             channels, side = layers[-1].out_channels, -(-side // stride)
     return layers
+
+
+def check_nested(channels: int, choices: dict[str, Any]) -> None:
+    """Refuse choices that come to the same number of channels in a layer with so many inputs: no gate lies between."""
+    for flag in ("expansions", "se"):
+        values = [v for v in choices[flag] if v]
+        counts = [max(1, round(channels * v)) for v in values]
+        if len(set(counts)) < len(counts):
+            shown, came = (",".join(f"{v:g}" for v in row) for row in (values, counts))
+            raise user_error(
+                f"{flag} {shown} come to {came} channels in a layer with {channels} inputs",
+                "allowed: ratios that differ by a channel or more", f"type --{flag} {EXAMPLES[flag]}",
+            )  # fmt: skip
 
 
 def checked_choices(
@@ -94,7 +109,7 @@ def checked_choices(
     for flag, values, allowed in (
         ("kernels", kernels, "ascending odd numbers up to 7"),
         ("expansions", expansions, "ascending numbers from 1 to 8"),
-        ("se", se, "ascending ratios from 0 to 1, with 0"),
+        ("se", se, "ascending ratios from 0 to 1; 0 leaves it out"),
     ):
         good = len(values) > 0 and list(values) == sorted(set(values))
         good &= all(k in (1, 3, 5, 7) for k in values) if flag == "kernels" else True
@@ -102,8 +117,7 @@ def checked_choices(
         good &= all(0 <= r <= 1 for r in values) if flag == "se" else True
         if not good:
             shown = ",".join(f"{v:g}" for v in values)
-            example = {"kernels": "3,5,7", "expansions": "3,6", "se": "0,0.25,0.5"}[flag]
-            raise user_error(f"{flag} {shown!r}", f"allowed: {allowed}", f"type --{flag} {example}")
+            raise user_error(f"{flag} {shown!r}", f"allowed: {allowed}", f"type --{flag} {EXAMPLES[flag]}")
     if activation not in ("relu", "hard_swish"):
         raise user_error(f"activation {activation!r}", "allowed: relu, hard_swish", "type --activation relu")
     return {

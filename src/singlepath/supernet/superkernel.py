@@ -14,8 +14,9 @@ expansion - the columns of the projection and of SE's reduce layer; skip - the l
 the columns of SE's expand layer; SE itself - scale = 1 + d (sigmoid(.) - 1). A reduction identity: out = d block + (1
 - d) identity. Gating earlier, as the original does, lets removed channels send relu(beta) through the projection.
 
-The squeeze-and-excitation path is ours (arXiv 1907.00959 did not publish its encoding): bottleneck r x block input
-channels.
+The squeeze-and-excitation path is ours (arXiv 1907.00959 left its encoding unpublished). Its bottleneck has r times
+the block's input channels; with G_k the channels that the k-th ratio adds to those before it,
+z <- z (1 + d_1 (sigmoid(b + q_1 + d_2 q_2 + ...) - 1)),  q_k = W[:, G_k] relu(V[G_k] mean(z) + c[G_k]).
 """
 
 from __future__ import annotations

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from singlepath.architecture import Architecture
-from singlepath.errors import user_error
+from singlepath.errors import unknown, user_error
+from singlepath.search.queries import Pool
 from singlepath.spaces import Space
 
-__all__ = ["FILE", "Row", "load", "regret"]
+__all__ = ["FILE", "Row", "load", "pool", "regret"]
 
 FILE = "nas_bench_macro/nas-bench-macro_cifar10.json"
 
@@ -60,3 +61,24 @@ def load(folder: Path, space: Space) -> dict[Architecture, Row]:
 def regret(rows: Iterable[Row], chosen: Row, budget: float) -> float:
     """Accuracy points between the best network within `budget` MMACs and the chosen one."""
     return max(r.accuracy for r in rows if r.mmacs <= budget) - chosen.accuracy
+
+
+def pool(rows: dict[Architecture, Row], space: Space, cost: str = "mmacs") -> Pool:
+    """The distinct networks, in the order of `rows`; `cost` is "mmacs" or "parameters".
+
+    Raises:
+        UserError: an unknown cost.
+    """
+    measures = {
+        "mmacs": np.array([row.mmacs for row in rows.values()]),
+        "parameters": np.array([float(row.parameters) for row in rows.values()]),
+    }
+    if cost not in measures:
+        raise unknown("cost", cost, measures, "--cost")
+
+    def canonical(codes: np.ndarray) -> np.ndarray:
+        return np.array([space.indices(space.canonical(space.architecture(code))) for code in codes.tolist()])
+
+    codes = np.array([space.indices(architecture) for architecture in rows], np.int64)
+    options = [len(layer.options) for layer in space.searchable]
+    return Pool(codes, options, measures=measures, cost=cost, canonical=canonical)

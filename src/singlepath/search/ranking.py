@@ -1,0 +1,106 @@
+"""What predictor-based methods share: which networks are ranked, labels, and how a batch is taken off a ranking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from singlepath.errors import unknown
+from singlepath.search.predictors import Prediction, Rows
+from singlepath.search.queries import Pool, State
+
+__all__ = ["LABELS", "Ranked", "expected_improvement", "labels", "ranked", "starters"]
+
+LABELS = ("log-rank", "rank", "raw")
+PARENTS = 16  # the best so far, whose neighbours join a sampled pool
+
+
+class Ranked:
+    """The networks that predictors rank.
+
+    Attributes:
+        numbers: a candidate for each, [M].
+        rows: their encodings.
+        asked: where in `numbers` the networks of the history stand, in its order.
+        free: which were not asked, [M] of bool.
+    """
+
+    def __init__(self, numbers: np.ndarray, rows: Rows, asked: np.ndarray) -> None:
+        self.numbers, self.rows, self.asked = numbers, rows, asked
+        self.free = np.ones(len(numbers), bool)
+        self.free[asked] = False
+
+    def best(self, scores: np.ndarray, count: int) -> list[int]:
+        """At most `count` candidates that were not asked, best first; equal ones in the order of `numbers`."""
+        return self._top(np.where(self.free, scores, -np.inf), min(count, int(self.free.sum())))
+
+    def inside(self, scores: np.ndarray, count: int) -> list[int]:
+        """Those of the best `count` networks, asked ones among them, that were not asked."""
+        asked = set(self.numbers[self.asked].tolist())
+        return [i for i in self._top(scores, min(count, len(scores))) if i not in asked]
+
+    def _top(self, scores: np.ndarray, count: int) -> list[int]:
+        if count == 0:
+            return []
+        scores = np.round(scores.astype(np.float64), 6)  # so that the last bits of a product decide nothing
+        near = np.flatnonzero(scores >= np.partition(scores, len(scores) - count)[len(scores) - count])
+        return self.numbers[near[np.argsort(-scores[near], kind="stable")]][:count].tolist()
+
+
+def ranked(
+    pool: Pool, state: State, rng: np.random.Generator, *, encoding: str = "", distinct: bool = True, sample: int = 0
+) -> Ranked:
+    """The networks to rank: all of the pool, or `sample` random ones and the neighbours of the best so far.
+
+    `distinct` takes one candidate, the cheapest, for all that compute the same function.
+    """
+    order = np.argsort(-np.asarray(state["values"]), kind="stable")[:PARENTS]
+    best = [state["asked"][i] for i in order]
+    pool.grow(best, rng)
+    same = pool.same if distinct else np.arange(len(pool))
+    every = pool.distinct if distinct else same
+    if not sample or sample >= len(every):
+        key = ("rows", encoding, distinct, len(pool))
+        if key not in pool.scratch:
+            pool.scratch[key] = Rows(pool.encoding(encoding)[every])
+        return Ranked(every, pool.scratch[key], same[state["asked"]])
+    near = [every[same[pool.neighbours(i, rng)]] for i in best]
+    drawn = rng.choice(every, size=sample, replace=False)
+    numbers = np.unique(np.concatenate([every[same[state["asked"]]], drawn, *near]))
+    position = np.full(len(every), -1)
+    position[same[numbers]] = np.arange(len(numbers))
+    return Ranked(numbers, Rows(pool.encoding(encoding)[numbers]), position[same[state["asked"]]])
+
+
+def starters(pool: Pool, count: int, largest: float, distinct: bool, rng: np.random.Generator) -> list[int]:
+    """Networks to begin with, uniform over the share `largest` of greatest cost: a warm start that asks nothing."""
+    every = pool.distinct if distinct else np.arange(len(pool))
+    among = every[np.argsort(-pool.costs[every], kind="stable")[: max(count, math.ceil(largest * len(every)))]]
+    return [int(i) for i in rng.choice(among, size=min(count, len(among)), replace=False)]
+
+
+def labels(values: Sequence[float], kind: str) -> np.ndarray:
+    """What is predicted, mean 0 and deviation 1: the values (raw), their ranks, or -log of the place from the top.
+
+    The last tells the first from the second as far apart as the tenth from the twentieth: a weak predictor is to be
+    right near the top. Equal values have equal labels.
+    """
+    y = np.asarray(values, np.float64)
+    if kind not in LABELS:
+        raise unknown("labels", kind, LABELS)
+    if kind != "raw":
+        _, inverse, counts = np.unique(-y, return_inverse=True, return_counts=True)
+        place = (np.cumsum(counts) - (counts - 1) / 2)[inverse]  # 1 is the best; the mean place of equal ones
+        y = -np.log(place) if kind == "log-rank" else -place
+    return (y - y.mean()) / max(float(y.std()), 1e-12)
+
+
+def expected_improvement(predicted: Prediction, best: float) -> np.ndarray:
+    """E[max(f - best, 0)] for f ~ N(mean, std^2), [M]."""
+    assert predicted.std is not None
+    mean, std = predicted.mean.astype(np.float64), np.maximum(predicted.std.astype(np.float64), 1e-9)
+    u = (mean - best) / std
+    below = 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(u / math.sqrt(2)))
+    return std * (u * below + np.exp(-0.5 * u * u) / math.sqrt(2 * math.pi))
