@@ -101,6 +101,52 @@ def test_search_cost(shared_data: Path, tmp_path: Path) -> None:
     assert not found["selection"]["over"]
 
 
+def test_search_cost_study(shared_data: Path, tmp_path: Path) -> None:
+    places = ("--study", "--data", str(shared_data), "--out", str(tmp_path))
+    status, found = result("search_cost", *places)
+    assert status == (0 if found["holds"] else 1)
+    rows = found["rows"]
+    assert [(r["seed"], r["probe"]) for r in rows] == [(s, p) for s in (0, 1) for p in (1.0, 0.5, 0.2)]
+    assert named(found, "over budget") == [0]
+    every, fifth = ([r["regret"] for r in rows if r["probe"] == p] for p in (1.0, 0.2))
+    check = next(c for c in found["checks"] if c["name"] == "probe 0.2: regret above every step's")
+    assert check["value"] == pytest.approx((sum(fifth) - sum(every)) / 2)
+    assert check["limit"] == pytest.approx(max(abs(r[0] - r[1]) / 2**0.5 for r in (every, fifth)))
+    assert all(r["decisions"] == rows[3 * r["seed"]]["decisions"] > 0 for r in rows)
+    taus = [r["tau_in_deciles"] for r in rows if r["seed"] == 0]
+    assert len(set(taus)) == 3, "the settings share what comes before the gates, not the gates"
+    files = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.pt")}
+    assert result("search_cost", *places)[1]["rows"] == rows  # read back
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.pt")} == files
+
+
+def test_se_study(shared_data: Path, tmp_path: Path) -> None:
+    places = ("--contrast", "1", "--data", str(shared_data), "--out", str(tmp_path))
+    status, found = result("se_study", *places)
+    assert status == (0 if found["holds"] else 1)
+    assert named(found, "over budget") == [0]
+    rows, changed = found["rows"], {"found, SE removed", "found, SE everywhere"}
+    for row in rows:
+        assert row["over"] == (row["ms"] > found["budget_ms"])
+        assert (row["se_ms"] != 0) == bool(row["se"])  # a quick table's noise may put SE below nothing
+    for space in ("with SE", "without SE"):
+        mine = {r["name"]: r for r in rows if r["space"] == space}
+        assert set(mine) - changed == {"found", "random 0", "random 1"}
+        assert all(0.9 * found["budget_ms"] <= r["ms"] for n, r in mine.items() if n.startswith("random"))
+        random = [100 * r["accuracy"] for n, r in mine.items() if n.startswith("random")]
+        mean = sum(random) / len(random)
+        (check,) = named(found, f"RI {space}, ")
+        assert check == pytest.approx(100 * (100 * mine["found"]["accuracy"] - mean) / mean)
+    with_se, bare, full = (next(r for r in rows if r["name"] == n) for n in ("found", *sorted(changed, reverse=True)))
+    assert bare["se"] == {} and bare["layers"] == with_se["layers"] == len(full["se"])
+    assert bare["ms"] == pytest.approx(with_se["ms"] - with_se["se_ms"])
+    assert with_se["se"].items() <= full["se"].items()
+    assert not any(r["se"] for r in rows if r["space"] == "without SE")
+    files = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*") if f.suffix in (".pt", ".json", ".safetensors")}
+    assert result("se_study", *places)[1]["rows"] == rows  # read back
+    assert {f: f.stat().st_mtime_ns for f in files} == files
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_said_in_one_line() -> None:
     status, out, err = run("search_step", "--device", "cuda")
