@@ -35,7 +35,7 @@ ASKED = [
     "--data", "digits", "--limit", "200", "--space", "mobile-small(width=0.5, input_size=16)", "--budget", "0.9MMACs",
     "--epochs", "10", "--quick",
 ]  # fmt: skip
-STEPS = 70  # of this search
+STEPS = 50  # of this search
 CHECKPOINT_SECONDS = "0.1"  # between checkpoints, so that a short search has some
 
 

@@ -35,7 +35,7 @@ def test_a_killed_search_resumes_to_the_unbroken_result_bit_for_bit(
 
 @pytest.mark.slow
 def test_ctrl_c_ends_with_130_one_line_and_a_run_to_go_on_with(unbroken: Path, tmp_path: Path) -> None:
-    killed = stop_after(0.0, tmp_path / "run", signal.SIGINT, step=10)
+    killed = stop_after(0.0, tmp_path / "run", signal.SIGINT, step=1)
     assert killed.status == 130, killed.stderr
     assert killed.stderr.strip().splitlines()[-1] == "singlepath: interrupted; go on with --resume RUN"
     assert "Traceback" not in killed.stderr

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.search.helpers import SPACE, digits, problem
+from tests.search.helpers import SPACE, digits, problem, started
 from torch import Tensor
 
 from singlepath.architecture import Architecture
@@ -103,17 +103,6 @@ def test_one_step_in_k_decides_and_none_in_the_warm_up(every: int) -> None:
     assert len({b.index(True) for b in blocks}) > 1, "at seeded places"
     assert kinds == [sp.is_decision(problem(every=every), s, 10) for s in range(10 + 40 * every)]
     assert kinds != [sp.is_decision(problem(every=every, seed=1), s, 10) for s in range(10 + 40 * every)]
-
-
-def started(**how: Any) -> tuple[Any, dict[str, Any], list[sp.SearchBatch]]:
-    """A problem, its state after the first weight steps, and an epoch's batches after the warm-up."""
-    asked = problem(**{"warm_up": 0.0, **how})
-    state = sp.METHOD.start(asked)
-    plan = sp.METHOD.plan(asked, state)
-    state |= {"step": 0, "steps_per_epoch": plan.steps_per_epoch}
-    batches = list(plan.batches(0, 0))
-    assert len(batches) == plan.steps_per_epoch
-    return asked, state, batches
 
 
 def copied(state: dict[str, Any]) -> dict[str, Tensor]:
@@ -369,8 +358,8 @@ def test_the_additive_fit_recovers_an_additive_truth() -> None:
 
 
 def test_gates_are_logged_where_they_are_trained() -> None:
-    for settings, shown in (({}, False), ({"select": "gates"}, True)):
-        asked = problem("0.9MMACs", **settings)
+    for way, shown in (("score", False), ("gates", True)):
+        asked = problem("0.9MMACs", select=way)
         state = sp.start(asked)
         logged = sp.plan(asked, state).log(state)
         assert ("gates" in logged and "expected_cost" in logged) == shown

@@ -1,7 +1,8 @@
 """The jobs a user asks for, made of the rooms below: every command is one function here."""
 
+from singlepath.pipeline import commands
+from singlepath.pipeline.benching import bench
 from singlepath.pipeline.commands import (
-    COMMANDS,
     check,
     design,
     evaluate,
@@ -14,8 +15,11 @@ from singlepath.pipeline.commands import (
     search,
     train,
 )
+from singlepath.pipeline.tuning import tune
 
 __all__ = [
-    "COMMANDS", "check", "design", "evaluate", "export", "front", "latency", "measure", "predict",
-    "report", "search", "train",
+    "COMMANDS", "bench", "check", "design", "evaluate", "export", "front", "latency", "measure", "predict",
+    "report", "search", "train", "tune",
 ]  # fmt: skip
+
+COMMANDS = {**commands.COMMANDS, "tune": tune, "bench": bench}

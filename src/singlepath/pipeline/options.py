@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 __all__ = [
-    "AllowChanged", "ArchitectureText", "BatchSize", "BudgetText", "DataSource", "DeviceName", "Epochs", "Limit",
-    "Mode", "Out", "Quick", "RecipeName", "Resume", "RunFolder", "RuntimeName", "Seed", "SpaceActivation",
-    "SpaceExpansions",    "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe", "SpaceWidth", "Threads", "Workers",
+    "AllowChanged", "ArchitectureText", "AtOnce", "BatchSize", "BudgetText", "Compare", "DataSource", "Decoders",
+    "DeviceName", "Epochs", "Limit", "Mode", "Out", "Passes", "Quick", "RecipeName", "Resume", "RunFolder",
+    "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions", "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe",
+    "SpaceWidth", "Threads", "TrialEpochs", "TrialNumber", "TunedMode", "Workers",
 ]  # fmt: skip
 
 DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
@@ -39,5 +40,16 @@ ArchitectureText = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads of the training; by default what OMP_NUM_THREADS says")]
 Workers = Annotated[int, typer.Option(min=0, help="processes that decode image files")]
+TunedMode = Annotated[str, typer.Option(help="single-path, or paper (the original's method)")]
+TrialNumber = Annotated[int | None, typer.Option(min=1, help="short searches to make at most; by default 40")]
+TrialEpochs = Annotated[
+    int | None, typer.Option(min=1, help="of every short search; by default chosen from the images")
+]
+AtOnce = Annotated[int, typer.Option(min=1, help="short searches at once, each in a process of its own")]
+Passes = Annotated[
+    int | None, typer.Option(min=1, help="image passes that everything may take; by default what the trials take")
+]
+Compare = Annotated[bool, typer.Option("--compare", help="also search once, directly, with the image passes it took")]
+Decoders = Annotated[int, typer.Option(min=0, help="processes that decode image files, for every search")]
 Quick = Annotated[bool, typer.Option("--quick", help="a short run of the same code, to see that it works")]
 AllowChanged = Annotated[bool, typer.Option("--allow-changed", help="resume with other threads or another device")]

@@ -18,9 +18,10 @@ from singlepath.report.markup import Safe, el, embed, join, scroll, table
 from singlepath.report.numbers import amount, cost, percent, quantity, signed
 from singlepath.report.run_data import RunData
 from singlepath.report.sections import data_section, files_section, options_section, repeat_section
+from singlepath.report.tuning import tuning_section
 from singlepath.report.words import above_budget, answer, asked, comparison, title
 
-__all__ = ["render"]
+__all__ = ["document", "render"]
 
 EMBEDDED = 90_000
 DRAWN = 10
@@ -37,6 +38,7 @@ HEAVY = (
     "asked",
     "front_random",
     "front",
+    "tuning",
 )
 
 
@@ -61,6 +63,8 @@ def _single(run: RunData) -> str:
     ]
     if (front := front_section(run)) is not None:
         sections.insert(4, ("front", "Other budgets", front))
+    if (tuning := tuning_section(run)) is not None:
+        sections.insert(1, ("tuning", "Tuning", tuning))
     header = [
         el("h1", title(run)),
         el("p", asked(run), class_="asked"),
@@ -68,7 +72,7 @@ def _single(run: RunData) -> str:
         _problems(run),
         _readout(run),
     ]
-    return _document(title(run), header, sections, _slim(run.result, EMBEDDED))
+    return document(title(run), header, sections, _slim(run.result, EMBEDDED))
 
 
 def _network(run: RunData) -> Safe:
@@ -145,7 +149,7 @@ def _comparison(runs: list[RunData]) -> str:
         )
     heading = f"Comparison of {len(runs)} runs"
     header = [el("h1", heading), el("p", _headline(runs, names), class_="answer")]
-    return _document(heading, header, sections, [_slim(run.result, EMBEDDED // len(runs)) for run in runs])
+    return document(heading, header, sections, [_slim(run.result, EMBEDDED // len(runs)) for run in runs])
 
 
 def _names(runs: list[RunData]) -> list[str]:
@@ -215,7 +219,13 @@ def _random(run: RunData) -> str:
     return "not trained" if mean is None else f"{percent(mean, 2)}\u00a0±\u00a0{100 * std:.2f}"
 
 
-def _document(heading: str, header: list[Any], sections: list[tuple[str, str, Safe]], result: Any) -> str:
+FOOTER = "Written by singlepath from the files of the run; result.json has all digits."
+
+
+def document(
+    heading: str, header: list[Any], sections: list[tuple[str, str, Safe]], result: Any, footer: str = FOOTER
+) -> str:
+    """A whole page: its header, its sections (key, name, content), and `result` embedded as JSON."""
     style, script = (
         resources.files("singlepath.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
@@ -256,10 +266,7 @@ def _document(heading: str, header: list[Any], sections: list[tuple[str, str, Sa
                 el("main", body),
                 el(
                     "footer",
-                    el(
-                        "p",
-                        "Written by singlepath from the files of the run; result.json has all digits.",
-                    ),
+                    el("p", footer),
                 ),
                 el("script", embed(result), type="application/json", id="result"),
                 el("script", Safe(script)),

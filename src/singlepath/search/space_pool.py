@@ -85,19 +85,18 @@ def query_supernet(
     scorer = scorer or Scorer.of(problem, supernet)
     before, space = len(scorer.known), problem.space
     pool = SpacePool(problem, max(SAMPLE, candidates), generator(problem.seed, name))
-    state: State = begin(problem.seed, max(1, candidates) + before)
+    state: State = begin(problem.seed, max(1, candidates))
     for architecture in list(scorer.known):
         for index in pool.find(np.array([space.indices(architecture)])):
             state["asked"].append(int(index))
             state["values"].append(-scorer(architecture))
+    state["queries"] += len(state["asked"])
 
     def ask(index: int) -> float:
-        left = max(1, candidates) - (len(scorer.known) - before)
-        scorer.score(pool.architecture(i) for i in state["pending"][: max(1, left)])  # together they cost less
-        value = -scorer(pool.architecture(index))
+        scorer.score(pool.architecture(i) for i in state["pending"])  # together they cost less
         problem.progress("select", len(scorer.known) - before, candidates, {})
-        return value
+        return -scorer(pool.architecture(index))
 
-    run_queries(method, pool, ask, state, until=lambda _: len(scorer.known) - before >= max(1, candidates))
+    run_queries(method, pool, ask, state)
     stated: dict[str, Any] = {"evaluations": len(scorer.known) - before}
     return concluded(problem, scorer, name, before, **stated), state

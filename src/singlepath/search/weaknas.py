@@ -20,7 +20,7 @@ codes, 10 first networks, 10 a round, N = 100, labels scaled by the mean and dev
   a better network every second one is the best of mean + beta std, beta growing by 1 every `patience` further queries.
 
 On a space too large to list, `sample` random networks and the neighbours of the best are ranked; on a supernet the pool
-itself is such a sample.
+itself is such a sample, and rounds are larger, for networks that are scored together share their first layers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from singlepath.errors import unknown, user_error
 from singlepath.search.base import Found, Problem
 from singlepath.search.predictors import PREDICTORS, Prediction, ensemble
 from singlepath.search.queries import Pool, State
-from singlepath.search.ranking import LABELS, Ranked, expected_improvement, labels, ranked, starters
+from singlepath.search.ranking import LABELS, Ranked, labels, log_expected_improvement, ranked, starters
 from singlepath.search.scoring import Scorer
 from singlepath.search.space_pool import query_supernet
 from singlepath.supernet import Supernet
@@ -41,6 +41,7 @@ from singlepath.supernet import Supernet
 __all__ = ["SAMPLINGS", "WeakNas", "by_weaknas"]
 
 SAMPLINGS = ("uniform", "ei")
+FIRST, BATCH = 20, 8  # on a supernet
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class WeakNas:
         best predicted, half of them by an upper confidence bound where the search is stuck."""
         if self.sampling == "ei":
             best = float(labels(state["values"], self.labels).max())
-            return over.best(expected_improvement(predicted, best), self.batch)
+            return over.best(log_expected_improvement(predicted, best), self.batch)
         inside = over.inside(predicted.mean, self.top) if self.top > self.batch else []
         if len(inside) >= self.batch:
             return [int(i) for i in rng.permutation(inside)[: self.batch]]
@@ -146,4 +147,4 @@ def by_weaknas(problem: Problem, supernet: Supernet, candidates: int, scorer: Sc
     Raises:
         UserError: nothing fits the budget.
     """
-    return query_supernet(problem, supernet, "weaknas", WeakNas(), candidates, scorer)[0]
+    return query_supernet(problem, supernet, "weaknas", WeakNas(first=FIRST, batch=BATCH), candidates, scorer)[0]

@@ -9,6 +9,7 @@ whole numbers (type 0, varint), doubles (type 1) and bytes (type 2: text, messag
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def records(path: Path) -> Iterator[bytes]:
         raise user_error(f"{path} does not exist", "needed: a TFRecord file", "give its path")
     number = 0
     with open(path, "rb") as file:
-        while batch := [r for r, _ in zip(_framed(file, path, number), range(TOGETHER), strict=False)]:
+        while batch := list(itertools.islice(_framed(file, path, number), TOGETHER)):
             lengths, sums, data, ends = zip(*batch, strict=True)
             wrong = (masked_crc32c(lengths) != np.array(sums)) | (masked_crc32c(data) != np.array(ends))
             if wrong.any():

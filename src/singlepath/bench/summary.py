@@ -1,0 +1,206 @@
+"""What the records of a comparison say: means with intervals, curves, tests with Holm's correction, the ledger.
+
+Two families of tests, each corrected as a whole over all tasks: of test accuracy (every method against the random
+networks, and methods against one another) and of queries to the optimum (methods against one another). A search that
+did not reach the optimum counts with its budget, and how many did not is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from singlepath.bench import stats
+from singlepath.bench.protocol import RANDOM, RANDOM_NETWORK, name_of
+from singlepath.bench.ranks import depth_gap, seed_matrix, seed_ranks
+from singlepath.bench.records import Record, compare, trace
+
+__all__ = ["summarise"]
+
+POINTS = 90  # of a curve
+WITHIN = 3.0  # standard errors between random search and its expectation
+NETWORKS = "random networks"
+Groups = dict[str, list[Record]]
+
+
+def summarise(
+    records: Sequence[Record], facts: Mapping[str, Mapping[str, Any]], *, against: str | None = None
+) -> dict[str, Any]:
+    """The comparison as plain values, by task in the records' order.
+
+    Args:
+        facts: what tables say about themselves (`tabular.facts_of`), by task; none of a task without a table.
+        against: the one contender that all others are tested against (an ablation); None: all pairs.
+
+    Raises:
+        UserError: the recipes differ.
+    """
+    compare(records)
+    tasks: dict[str, Groups] = {}
+    for record in records:
+        tasks.setdefault(record.trial.task, {}).setdefault(name_of(record.trial), []).append(record)
+    accuracy, queries = _tests(tasks, facts, against)
+    return {
+        "alpha": stats.ALPHA, "level": stats.LEVEL,
+        "tasks": [_task(name, groups, facts.get(name), accuracy) for name, groups in tasks.items()],
+        "tests": [*accuracy, *queries],
+        "depth_gap": [gap._asdict() for gap in depth_gap(r for r in records if "depth" in r.trial.protocol)],
+    }  # fmt: skip
+
+
+# -- tests ------------------------------------------------------------------------------------------------------------
+
+
+def _tests(
+    tasks: Mapping[str, Groups], facts: Mapping[str, Mapping[str, Any]], against: str | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
+    accuracy, queries = [], []
+    for task, groups in tasks.items():
+        names = [name for name in groups if name != RANDOM_NETWORK]
+        tests = {name: _test_values(groups[name]) for name in groups}
+        if RANDOM_NETWORK in groups:
+            accuracy += [(task, name, NETWORKS, tests[name], tests[RANDOM_NETWORK]) for name in names]
+        pairs = [(a, b) for b, a in combinations(names, 2)]
+        if against is not None:
+            pairs = [(name, against) for name in names if name != against]
+        accuracy += [(task, a, b, tests[a], tests[b]) for a, b in pairs]
+        if (table := facts.get(task)) is not None:
+            spent = {name: _to_optimum(groups[name], table)[0] for name in names}
+            queries += [(task, a, b, spent[a], spent[b]) for a, b in pairs]
+    return _judged("accuracy", accuracy, "points", True), _judged("queries", queries, "queries", False)
+
+
+def _judged(of: str, samples: list[tuple[str, str, str, Any, Any]], unit: str, higher: bool) -> list[dict[str, Any]]:
+    tests = [stats.welch(ours, theirs) for *_, ours, theirs in samples]
+    corrected = stats.holm([test.p for test in tests]) if tests else []
+    rows = []
+    for (task, first, second, *_), test, p in zip(samples, tests, map(float, corrected), strict=True):
+        sentence = stats.verdict(first, second, test, p, unit=unit, higher_is_better=higher)
+        rows.append(
+            {
+                "of": of, "task": task, "first": first, "second": second, "difference": test.difference, "p": test.p,
+                "holm": p, "different": bool(p <= stats.ALPHA), "sentence": sentence,
+            }
+        )  # fmt: skip
+    return rows
+
+
+# -- one task ---------------------------------------------------------------------------------------------------------
+
+
+def _task(name: str, groups: Groups, table: Mapping[str, Any] | None, accuracy: list[dict[str, Any]]) -> dict[str, Any]:
+    networks = groups.get(RANDOM_NETWORK, [])
+    sampled = _test_values(networks)
+    verdicts = {row["first"]: row for row in accuracy if row["task"] == name and row["second"] == NETWORKS}
+    best = table["optimum"]["validation"] if table else max(r.validation for group in groups.values() for r in group)
+    rows = [
+        _method(label, group, sampled, best, table, verdicts.get(label))
+        for label, group in groups.items()
+        if label != RANDOM_NETWORK
+    ]
+    return {
+        "task": name, "queries": next(iter(groups.values()))[0].trial.budget["queries"], "table": dict(table or {}),
+        "random_networks": {**stats.spread(sampled)._asdict(), "interval": _interval(sampled)} if networks else None,
+        "random_search": _against_expectation(groups.get(RANDOM, []), table), "methods": rows,
+        "seed_ranks": _seeds(groups, table),
+    }  # fmt: skip
+
+
+def _method(
+    label: str, group: list[Record], sampled: np.ndarray, best: float, table: Mapping[str, Any] | None,
+    verdict: Mapping[str, Any] | None,
+) -> dict[str, Any]:  # fmt: skip
+    tests = _test_values(group)
+    found = stats.spread(tests)
+    searched, tuned = (float(np.mean([r.spent("queries", phase) for r in group])) for phase in ("search", "tuning"))
+    row: dict[str, Any] = {
+        "method": label, "runs": found.runs, "test": found.mean, "test_interval": _interval(tests),
+        "test_sd": found.sample_sd, "test_low": found.low, "test_high": found.high,
+        "validation": float(np.mean([r.validation for r in group])),
+        "regret": float(best - np.mean([r.validation for r in group])),
+        "ledger": {"search": searched, "tuning": tuned, "total": searched + tuned},
+        "settings": dict(group[0].trial.settings), "curve": _curve(group, best),
+    }  # fmt: skip
+    if len(sampled):
+        row["ri"] = dict(stats.relative_improvement(tests, sampled)._asdict())
+        row["ri"]["holm"] = verdict["holm"] if verdict else float("nan")
+        row["verdict"] = verdict["sentence"] if verdict else ""
+    if table:
+        mean, low_high = table["space"]["mean"], stats.mean_interval(tests)
+        low, high = (100 * (bound - mean) / mean for bound in low_high)
+        row["ri_exact"] = {"value": 100 * (found.mean - mean) / mean, "low": low, "high": high}
+        row["random_at_equal_cost"] = _expected(table, searched + tuned)
+        row["to_optimum"] = _queries(group, table)
+    return row
+
+
+def _queries(group: list[Record], table: Mapping[str, Any]) -> dict[str, Any]:
+    """Queries until the best validated network of the table was asked; a search that ended before counts with its
+    budget, the cap."""
+    spent, reached = _to_optimum(group, table)
+    return {
+        "mean": float(spent.mean()), "interval": _interval(spent), "median": float(np.median(spent)),
+        "reached": int(reached.sum()), "at_cap": int((~reached).sum()), "cap": group[0].trial.budget["queries"],
+    }  # fmt: skip
+
+
+def _to_optimum(group: list[Record], table: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(queries, whether it was reached) of every search."""
+    best, cap = table["optimum"]["validation"], [r.trial.budget["queries"] for r in group]
+    first = [next((p.queries for p in r.curve if p.validation >= best), None) for r in group]
+    spent = [float(limit if n is None else n) for n, limit in zip(first, cap, strict=True)]
+    return np.array(spent), np.array([n is not None for n in first])
+
+
+def _curve(group: list[Record], best: float) -> dict[str, list[float]]:
+    """Mean regret of validation over queries, points, and the bounds of its interval."""
+    most = max(r.trial.budget["queries"] for r in group)
+    grid = np.unique(np.round(np.geomspace(1, most, POINTS)))
+    regret = stats.regret_curve([trace(r) for r in group], best, grid)
+    return {
+        "queries": grid.tolist(), "regret": regret.mean.tolist(), "low": regret.low.tolist(),
+        "high": regret.high.tolist(),
+    }  # fmt: skip
+
+
+def _against_expectation(group: list[Record], table: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Random search beside its exact expectation, in standard errors of that many searches."""
+    if not table or not group:
+        return None
+    exact, tests = _expected(table, group[0].queries), _test_values(group)
+    if exact is None:
+        return None
+    error = exact["sd"] / len(tests) ** 0.5
+    away = float((tests.mean() - exact["mean"]) / error) if error else 0.0
+    return {
+        "mean": float(tests.mean()), "expected": exact["mean"], "standard_error": error, "standard_errors": away,
+        "holds": abs(away) <= WITHIN,
+    }  # fmt: skip
+
+
+def _expected(table: Mapping[str, Any], queries: float) -> dict[str, float] | None:
+    return next((dict(row) for row in table["random_search"] if row["queries"] == queries), None)
+
+
+def _seeds(groups: Groups, table: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What training seeds do to the ranking: of the whole table, or of the networks that were trained with several."""
+    if table and table["seed_ranks"]:
+        return dict(table["seed_ranks"])
+    names, accuracies = seed_matrix(r for group in groups.values() for r in group)
+    return seed_ranks(accuracies)._asdict() if len(names) > 1 and accuracies.shape[1] > 1 else None
+
+
+def _test_values(group: Sequence[Record]) -> np.ndarray:
+    """Test accuracy of every search; several trainings of what one search found are averaged, they are one run."""
+    found: dict[int, list[float]] = {}
+    for record in group:
+        if record.test is not None:
+            found.setdefault(record.trial.search_seed, []).append(record.test)
+    return np.array([np.mean(each) for each in found.values()], float)
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    return list(stats.mean_interval(values))

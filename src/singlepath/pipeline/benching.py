@@ -1,0 +1,255 @@
+"""`singlepath bench`: a comparison of search methods with its statistics, as records, a table and a page.
+
+The folder: `records/` (a file a trial), `bench.json` (all figures), `records.parquet` (a row a trial), `report.html`,
+`timing.jsonl`, and `config.yaml` as in every run folder. Where and how many at once trials run is no option of the
+comparison: a stopped one may go on under another engine.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from os import times
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from singlepath.bench import records, tabular
+from singlepath.bench.ablation import ablation
+from singlepath.bench.engines import Done, Engine, make_engine
+from singlepath.bench.protocol import Comparison, Job, contender, contenders_of, fill, trials_of
+from singlepath.bench.summary import summarise
+from singlepath.bench.tasks import TASKS, Task
+from singlepath.errors import unknown, user_error
+from singlepath.pipeline import options as o
+from singlepath.pipeline.progress import note, progress
+from singlepath.pipeline.setup import default_out
+from singlepath.report import write_report
+from singlepath.report.markup import embed
+from singlepath.runs import Run
+
+__all__ = ["bench", "command_of", "in_words", "split_texts"]
+
+METHODS = "random,evolution,local,weaknas"
+NETWORKS = 100  # random networks of a table: they cost nothing there
+RECORDS = "records"
+SENTENCES = 30  # about tests, in a terminal
+WHERE = ("engine", "address", "workers", "cpus", "gpus", "out", "resume")  # how it is run, not what
+
+
+def bench(
+    methods: Annotated[
+        str, typer.Option(help="methods apart by commas, with settings: 'random,weaknas(batch=10)'")
+    ] = METHODS,
+    task: Annotated[
+        str, typer.Option(help="tasks apart by commas: nasbench201/cifar10, /cifar100, /imagenet16, macro, toy ...")
+    ] = "toy",
+    data: Annotated[Path | None, typer.Option(help="the folder of the published tables")] = None,
+    seeds: Annotated[int, typer.Option(help="searches of every method on every task")] = 30,
+    queries: Annotated[int, typer.Option(help="networks that a search may ask")] = 300,
+    networks: Annotated[int, typer.Option(help="k, the random networks beside the methods")] = NETWORKS,
+    tuning_queries: Annotated[
+        str, typer.Option(help="queries that settings were chosen with: 500, or 'weaknas=500,evolution=200'")
+    ] = "0",
+    cost: Annotated[str, typer.Option(help="the second objective of the tables: mmacs, parameters, or a device")] = "",
+    ablate: Annotated[str | None, typer.Option(help="a method: compare it with each of its settings changed")] = None,
+    factors: Annotated[str, typer.Option(help="only these settings, apart by commas")] = "",
+    engine: Annotated[str, typer.Option(help="local (processes), or ray (many machines)")] = "local",
+    address: Annotated[str | None, typer.Option(help="of a Ray to join: host:port, or auto")] = None,
+    workers: Annotated[int, typer.Option(help="processes at once on this machine; 0 is this process")] = 2,
+    cpus: Annotated[float, typer.Option(help="of a machine for each Ray task; fractions allowed")] = 1.0,
+    gpus: Annotated[float, typer.Option(help="of a machine for each Ray task; fractions allowed")] = 0.0,
+    seed: Annotated[int, typer.Option(help="the first search seed")] = 0, out: o.Out = None, resume: o.Resume = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Compare search methods at equal budgets over seeds, random networks beside them, and say what differs.
+
+    Example: singlepath bench --methods random,weaknas --task nasbench201/cifar10 --seeds 100 --data tables
+    """
+    values = dict(locals())
+    started, before = time.perf_counter(), times()
+    options = _options(values)
+    running = make_engine(engine, workers=workers, address=address, cpus=cpus, gpus=gpus, say=note)
+    compared, texts = _checked(options)
+    folder = Path(resume or out or default_out("bench"))
+    with Run.open(folder, options, resume=resume is not None, note=note) as run:
+        tables = {name: tabular.opened(name, options["data"] or "", options["cost"]) for name in compared.tasks}
+        if ablate := options["ablate"]:
+            first = tables[compared.tasks[0]].pool
+            texts = ablation(ablate, first, split_texts(options["factors"]))
+            compared = _comparison(options, texts)
+        found = _run_all(run, compared, tables, options, running, max(1, workers))
+        after = times()
+        spent = {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": sum(after[:4]) - sum(before[:4]),  # this process and those that it waited for
+        }
+        against = contender(ablate).name if ablate else None
+        return _written(run, found, tables, compared, options, against, spent)
+
+
+# -- before -----------------------------------------------------------------------------------------------------------
+
+
+def _options(values: dict[str, Any]) -> dict[str, Any]:
+    """What is compared; a resumed folder's options stand for those not given."""
+    own = {key: value for key, value in values.items() if key not in WHERE}
+    own["data"] = None if own["data"] is None else str(Path(own["data"]).resolve())
+    resume = values["resume"]
+    if resume is not None and (Path(resume) / "config.yaml").is_file():
+        kept = yaml.safe_load((Path(resume) / "config.yaml").read_text())["options"]
+        defaults = {name: p.default for name, p in inspect.signature(bench).parameters.items()}
+        own |= {name: kept[name] for name in own if name in kept and own[name] == defaults[name]}
+    return own
+
+
+def _checked(options: dict[str, Any]) -> tuple[Comparison, list[str]]:
+    """The comparison, after everything that can be wrong before a table is read."""
+    for name, least in {"seeds": 1, "queries": 1, "networks": 2, "seed": 0}.items():
+        if options[name] < least:
+            raise user_error(f"--{name} {options[name]}", f"allowed: {least} or more", f"type --{name} {max(1, least)}")
+    if options["factors"] and not options["ablate"]:
+        raise user_error("--factors without --ablate", "they are settings of one method", "type --ablate weaknas")
+    tasks = split_texts(options["task"])
+    for name in tasks or [""]:
+        if name not in TASKS:
+            raise unknown("task", name, TASKS, "--task")
+    if len(set(tasks)) < len(tasks):
+        raise user_error(f"--task {options['task']}", "allowed: every task once", "leave one out")
+    needing, data = [name for name in tasks if name not in tabular.MADE_UP], options["data"]
+    if needing and data is None:
+        raise user_error(f"task {needing[0]} without --data", "its table is in a folder", "type --data FOLDER")
+    if data is not None and not Path(data).is_dir():
+        raise user_error(f"there is no folder {data}", "needed: the folder of the tables", "correct --data")
+    texts = [options["ablate"]] if options["ablate"] else split_texts(options["methods"])
+    if not texts:
+        raise user_error("no methods", "allowed: names apart by commas", f"type --methods {METHODS}")
+    return _comparison(options, texts), texts
+
+
+def _comparison(options: Mapping[str, Any], texts: Sequence[str]) -> Comparison:
+    return Comparison(
+        tuple(split_texts(options["task"])), contenders_of(texts, _tuning(options["tuning_queries"])),
+        options["queries"], options["seeds"], options["seed"], options["networks"],
+    )  # fmt: skip
+
+
+def split_texts(text: str) -> list[str]:
+    """Parts between commas; those inside brackets or quotes do not part."""
+    parts, depth, quote = [""], 0, ""
+    for char in text:
+        if quote or char in "'\"":
+            quote = "" if char == quote else quote or char
+        depth += (char in "([") - (char in ")]") if not quote else 0
+        if char == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _tuning(text: str) -> dict[str, float] | float:
+    """Queries, or queries by method."""
+    parts = [part.rpartition("=") for part in split_texts(text)]
+    try:
+        numbers = {name.strip(): float(number) for name, _, number in parts}
+    except ValueError:
+        numbers = {}
+    if not numbers or min(numbers.values()) < 0 or ("" in numbers and len(numbers) > 1):
+        raise user_error(
+            f"--tuning-queries {text!r}", "allowed: a number, or numbers by method", "type --tuning-queries weaknas=500"
+        )
+    return numbers.get("", numbers)
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+def _run_all(
+    run: Run, compared: Comparison, tables: Mapping[str, Task], options: Mapping[str, Any], engine: Engine, workers: int
+) -> list[records.Record]:  # fmt: skip
+    setting = {"data": options["data"] or "", "cost": options["cost"]}
+    jobs = [
+        Job(tabular.RUN, setting, trials_of(compared, name, tabular.protocol_of(table, options["cost"])))
+        for name, table in tables.items()
+    ]
+    with progress("bench") as shown:
+
+        def told(done: Done | None, count: int, total: int) -> None:
+            if done is None:
+                note(f"{count} of {total} trials have been run before" if count else f"{total} trials")
+                return
+            run.time({"trial": done.record.trial.digest, "seconds": done.seconds, "cpu_seconds": done.cpu_seconds})
+            shown("trials", count, total, {})
+
+        return fill(run.path / RECORDS, jobs, engine, workers=workers, told=told)
+
+
+# -- after ------------------------------------------------------------------------------------------------------------
+
+
+def _written(
+    run: Run, found: list[records.Record], tables: Mapping[str, Task], compared: Comparison,
+    options: Mapping[str, Any], against: str | None, spent: Mapping[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    """Judge, write the folder's files, and return what `--json` prints."""
+    spent_at = {r.queries + r.spent("queries", "tuning") for r in found if r.queries}
+    facts = {name: tabular.facts_of(table, options["data"] or "", sorted(spent_at)) for name, table in tables.items()}
+    summary, config = summarise(found, facts, against=against), run.config
+    asked = {**config["options"], "command": command_of(config["options"])}
+    about = {name: config[name] for name in ("versions", "commit", "hardware")}
+    everything = {"kind": "bench", "asked": asked, "ablation": against, **summary, **about}
+    run.write("bench.json", json.loads(embed(everything)))  # without NaN
+    records.write_parquet(run.path / "records.parquet", found)
+    report = write_report(run.path)
+    for line in in_words(summary):
+        note(line)
+    tasks = [{**t, "methods": [_without(m, "curve") for m in t["methods"]]} for t in summary["tasks"]]
+    return {
+        "run": str(run.path), "report": str(report), "trials": len(found), **spent, "tasks": tasks,
+        "tests": summary["tests"], "depth_gap": summary["depth_gap"],
+    }  # fmt: skip
+
+
+def _without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}
+
+
+def command_of(options: Mapping[str, Any]) -> str:
+    """The command line that makes the same comparison."""
+    defaults = {name: p.default for name, p in inspect.signature(bench).parameters.items()}
+    given = {name: value for name, value in options.items() if value != defaults.get(name)}
+    flags = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items()]
+    return " ".join(["singlepath bench", *flags, "--out AGAIN"])
+
+
+def in_words(summary: Mapping[str, Any]) -> list[str]:
+    """The figures that a terminal has room for."""
+    lines: list[str] = []
+    for task in summary["tasks"]:
+        lines.append(f"{task['task']}, {task['queries']:g} queries")
+        if task["table"]:
+            lines.append(f"  {task['table']['optimum']['sentence']}")
+        if near := task["random_search"]:
+            lines.append(
+                f"  random search {near['mean']:.3f}, its exact expectation {near['expected']:.3f}: "
+                f"{near['standard_errors']:+.2f} standard errors"
+            )
+        if networks := task["random_networks"]:
+            spread = f"{networks['mean']:.2f} (sd {networks['sample_sd']:.2f})"
+            lines.append(f"  {networks['runs']} random networks {spread}")
+        for row in task["methods"]:
+            low, high = row["test_interval"]
+            words = f"  {row['method']}: {row['test']:.3f} [{low:.3f}, {high:.3f}]"
+            if "to_optimum" in row:
+                found = row["to_optimum"]
+                words += f", optimum after {found['mean']:.1f} queries"
+                words += f" ({found['at_cap']} of {row['runs']} not within {found['cap']:g})"
+            lines.append(words)
+    tests = [f"{row['task']}: {row['sentence']}" for row in summary["tests"]]
+    more = len(tests) - SENTENCES
+    return lines + tests[:SENTENCES] + ([f"{more} more are on the page"] if more > 0 else [])

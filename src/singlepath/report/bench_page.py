@@ -1,0 +1,361 @@
+"""The page of a benchmark: what each method reaches at the same budget, beside random networks, and what differs.
+
+It is made of `bench.json` alone. Any part may be missing; figures are per cent unless they say otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from singlepath.report.bench_charts import COLOURS, Band, band_chart, swatch
+from singlepath.report.fields import missing, short
+from singlepath.report.markup import Safe, caption, el, join, scroll, table
+from singlepath.report.numbers import number, quantity, signed
+from singlepath.report.page import document
+
+__all__ = ["BENCH", "render_bench"]
+
+BENCH = "bench.json"
+FOOTER = (
+    "Written by singlepath from the records of the benchmark; bench.json has all digits, records.parquet all trials."
+)
+CURVES = len(COLOURS)
+MOST_TESTS = 400
+SAID = 5  # names in a sentence
+Values = Mapping[str, Any]
+
+
+def render_bench(summary: Values) -> str:
+    """The page of a benchmark's `bench.json`, as HTML."""
+    tasks = _rows(summary, "tasks")
+    heading = "Benchmark: " + (", ".join(short(t.get("task"), 60) for t in tasks[:6]) or "no tasks")
+    header = [el("h1", heading), el("p", _asked(summary), class_="asked"), el("p", _answer(summary), class_="answer")]
+    sections: list[tuple[str, str, Safe]] = []
+    for i, task in enumerate(tasks):
+        key = f"tasks.{i}"
+        name = short(task.get("task"), 60).replace("/", "/\u200b")  # where a narrow heading may break
+        sections.append((f"task-{i + 1}", name, _task(task, key, summary)))
+    sections += [
+        ("differences", "What differs", _tests(summary)),
+        ("spaces", "Spaces and baselines", join(*[_space(t, f"tasks.{i}") for i, t in enumerate(tasks)])),
+        ("ledger", "Ledger", join(*[_ledger(t, f"tasks.{i}") for i, t in enumerate(tasks)])),
+    ]
+    if (ranks := _ranks(summary, tasks)) is not None:
+        sections.append(("ranks", "Seeds and depth", ranks))
+    sections.append(("again", "Have it again", _again(summary)))
+    slim = {**summary, "tasks": [{**t, "methods": [_slim(m) for m in _rows(t, "methods")]} for t in tasks]}
+    return document(heading, header, sections, slim, FOOTER)
+
+
+# -- reading values that may be missing -------------------------------------------------------------------------------
+
+
+def _rows(values: Values, key: str) -> list[dict[str, Any]]:
+    found = values.get(key)
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _part(values: Values, *keys: str) -> dict[str, Any]:
+    for key in keys:
+        found = values.get(key)
+        values = found if isinstance(found, dict) else {}
+    return dict(values)
+
+
+def _slim(row: Values) -> dict[str, Any]:
+    """A method without its curve, which is drawn."""
+    return {key: value for key, value in row.items() if key != "curve"}
+
+
+def _figure(values: Values, name: str, key: str, decimals: int = 2, form: Callable[[float], str] | None = None) -> Any:
+    """A figure with all its digits behind it, a dash where there is none."""
+    value = number(values.get(name))
+    return "–" if value is None else quantity(key, value, form(value) if form else f"{value:.{decimals}f}")
+
+
+def _with_interval(value: Any, low: Any, high: Any, key: str, decimals: int = 2) -> Any:
+    """`94.35 [94.32, 94.37]`."""
+    middle, bounds = number(value), (number(low), number(high))
+    if middle is None:
+        return "–"
+    shown = quantity(key, middle, f"{middle:.{decimals}f}")
+    if None in bounds:
+        return shown
+    return join(shown, el("small", f" [{bounds[0]:.{decimals}f}, {bounds[1]:.{decimals}f}]", class_="interval"))
+
+
+def _bounds(values: Values, name: str) -> tuple[Any, Any]:
+    found = values.get(name)
+    return (found[0], found[1]) if isinstance(found, list) and len(found) == 2 else (None, None)
+
+
+# -- the header -------------------------------------------------------------------------------------------------------
+
+
+def _asked(summary: Values) -> str:
+    asked, tasks = _part(summary, "asked"), _rows(summary, "tasks")
+    names = [short(m.get("method"), 60) for m in (_rows(tasks[0], "methods") if tasks else [])]
+    said = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    seeds, queries = asked.get("seeds"), asked.get("queries")
+    kind = "One setting changed at a time: " if summary.get("ablation") else "Compared: "
+    return f"{kind}{said}; {short(seeds)} searches of each on every task, {short(queries)} queries a search."
+
+
+def _answer(summary: Values) -> str:
+    """One sentence a task: the best method, and what is not different from it."""
+    return " ".join(_best(task, summary) for task in _rows(summary, "tasks")[:4]) or "There are no results."
+
+
+def _best(task: Values, summary: Values) -> str:
+    rows = [m for m in _rows(task, "methods") if number(m.get("test")) is not None]
+    if not rows:
+        return ""
+    first = max(rows, key=lambda m: m["test"])
+    name, where = first.get("method"), short(task.get("task"), 60)
+    same = [
+        other
+        for row in _rows(summary, "tests")
+        if row.get("of") == "accuracy" and row.get("task") == task.get("task") and row.get("different") is False
+        for pair in [(row.get("first"), row.get("second"))]
+        if name in pair
+        for other in [pair[0] if pair[1] == name else pair[1]]
+    ]
+    text = f"On {where} {short(name, 60)} has the highest mean test accuracy, {first['test']:.2f}\u00a0%"
+    names = ", ".join(short(s, 60) for s in same[:SAID]) + (f" and {len(same) - SAID} more" if len(same) > SAID else "")
+    return f"{text}; not different from it: {names}." if same else f"{text}."
+
+
+# -- one task ---------------------------------------------------------------------------------------------------------
+
+
+def _task(task: Values, key: str, summary: Values) -> Safe:
+    rows = _rows(task, "methods")
+    if not rows:
+        return missing("No trial of this task has ended.")
+    sentence = _part(task, "table", "optimum").get("sentence")
+    intro = el(
+        "p",
+        f"Test accuracy of the best validated network, mean over searches, {_level(summary)} interval. ",
+        f"In this table {short(sentence)}. " if sentence else None,
+        "RI is the relative improvement over the random networks.",
+    )
+    return join(intro, _table(rows, key, task), _chart(rows, summary))
+
+
+def _level(summary: Values) -> str:
+    level = number(summary.get("level"))
+    return f"{100 * (0.95 if level is None else level):g}\u00a0%"
+
+
+def _table(rows: list[dict[str, Any]], key: str, task: Values) -> Safe:
+    columns = [
+        "Method", "Searches", "Test accuracy, %", "RI, %", "Against random networks",
+        "Mean regret of validation, points", "Queries to the optimum",
+    ]  # fmt: skip
+    small = min((sd for row in rows if (sd := number(row.get("test_sd")))), default=1.0) < 0.2
+    cells = [_cells(row, f"{key}.methods.{i}", 3 if small else 2) for i, row in enumerate(rows)]
+    networks = _part(task, "random_networks")
+    if networks:
+        figures = networks.get("mean"), *_bounds(networks, "interval")
+        mean = _with_interval(*figures, f"{key}.random_networks.mean", 3 if small else 2)
+        cells.append(["random networks", _figure(networks, "runs", f"{key}.random_networks.runs", 0), mean] + ["–"] * 4)
+    return scroll("Every method", table("Every method at the same budget", columns, cells, "bench"))
+
+
+def _cells(row: Values, key: str, decimals: int) -> list[Any]:
+    ri, found = _part(row, "ri"), _part(row, "to_optimum")
+    return [
+        short(row.get("method"), 80),
+        _figure(row, "runs", f"{key}.runs", 0),
+        _with_interval(row.get("test"), *_bounds(row, "test_interval"), f"{key}.test", decimals),
+        _with_interval(ri.get("value"), ri.get("low"), ri.get("high"), f"{key}.ri.value"),
+        _word(ri, str(row.get("verdict", ""))),
+        _figure(row, "regret", f"{key}.regret", 3),
+        _optimum(found, f"{key}.to_optimum.mean"),
+    ]
+
+
+def _word(ri: Values, sentence: str) -> Any:
+    """Better, worse, or the words "not different", with the corrected p-value."""
+    p, said = number(ri.get("holm")), re.search(r" is (better|worse|not different) ", sentence)
+    if not said:
+        return "–"
+    return join(el("strong", said[1]), el("small", f" p = {p:.2g}", class_="interval") if p is not None else None)
+
+
+def _optimum(found: Values, key: str) -> Any:
+    """Mean queries, and how many searches ended before."""
+    mean, at_cap, cap = (number(found.get(name)) for name in ("mean", "at_cap", "cap"))
+    if mean is None:
+        return "–"
+    cells = [_with_interval(mean, *_bounds(found, "interval"), key, 1)]
+    if at_cap:
+        cells.append(el("small", f" {at_cap:.0f} not within {cap or 0:g}", class_="interval"))
+    return join(*cells)
+
+
+def _chart(rows: list[dict[str, Any]], summary: Values) -> Safe | None:
+    """Regret over queries, of the first methods; a band is the interval of the mean."""
+    bands = [band for i, row in enumerate(rows[:CURVES]) if (band := _band(row, COLOURS[i])) is not None]
+    if not bands:
+        return None
+    spoken = "Mean regret over queries: " + "; ".join(f"{b.name} ends at {b.y[-1]:.3g}" for b in bands)
+    items = [el("li", swatch(b.class_), b.name) for b in bands]
+    left = f" The first {CURVES} of {len(rows)} methods." if len(rows) > CURVES else ""
+    note = f"Best validation accuracy of the table minus the best so far, mean and {_level(summary)} interval; "
+    note += f"what is 0 ends at the foot.{left}"
+    chart = band_chart(spoken, bands, ("queries", "regret of validation, points"))
+    return el("figure", el("ul", items, class_="legend"), scroll("Regret over queries", chart), caption(note))
+
+
+def _band(row: Values, class_: str) -> Band | None:
+    curve = _part(row, "curve")
+    columns = [curve.get(name) if isinstance(curve.get(name), list) else [] for name in ("queries", "regret")]
+    points = [(x, y) for x, y in zip(*columns, strict=False) if number(x) is not None and number(y) is not None]
+    if not points:
+        return None
+    xs, ys = zip(*points, strict=True)
+    bounds = [[number(v) for v in curve.get(name) or []] for name in ("low", "high")]
+    low, high = ((each + [None] * len(xs))[: len(xs)] for each in bounds)
+    return Band(short(row.get("method"), 60), xs, ys, low, high, class_)
+
+
+# -- tests, spaces, ledger, seeds -------------------------------------------------------------------------------------
+
+
+def _tests(summary: Values) -> Safe:
+    rows = _rows(summary, "tests")
+    if not rows:
+        return missing("Nothing was tested: a test needs two methods with two searches each.")
+    alpha = number(summary.get("alpha")) or 0.05
+    intro = "Welch's test, two-sided, with Holm's correction over all tests of one kind in this benchmark; "
+    intro += f"different means p ≤ {alpha:g}."
+    parts: list[Any] = [el("p", intro)]
+    for of, name, unit in (("accuracy", "Test accuracy", "points"), ("queries", "Queries to the optimum", "queries")):
+        cells = [_verdict(row, unit) for row in rows[:MOST_TESTS] if row.get("of") == of]
+        if cells:
+            columns = ["", "Task", f"Difference, {unit}", "p, corrected", "What may be said"]
+            parts.append(scroll(name, table(name, columns, cells, "verdicts")))
+    if len(rows) > MOST_TESTS:
+        parts.append(el("p", f"{len(rows) - MOST_TESTS} more are in {BENCH}."))
+    return join(*parts)
+
+
+def _verdict(row: Values, unit: str) -> list[Any]:
+    difference, p = number(row.get("difference")), number(row.get("holm"))
+    sentence = str(row.get("sentence", "")).partition(" (")[0] if p is not None else short(row.get("sentence"))
+    return [
+        f"{short(row.get('first'), 60)} against {short(row.get('second'), 60)}",
+        short(row.get("task"), 60),
+        "–" if difference is None else signed(difference, unit, 3 if unit == "points" else 1),
+        "–" if p is None else f"{p:.2g}",
+        el("strong", sentence) if row.get("different") else sentence,
+    ]
+
+
+def _space(task: Values, key: str) -> Safe | None:
+    """What the space gives without a search: all its networks, a random one, the best of a few."""
+    facts, networks, near = (_part(task, name) for name in ("table", "random_networks", "random_search"))
+    space, optimum, tau = (_part(facts, name) for name in ("space", "optimum", "validation_tau"))
+    rows: list[list[Any]] = []
+    if space:
+        sd, low, high = (number(space.get(name)) or 0.0 for name in ("population_sd", "low", "high"))
+        spread, draws = f" (sd {sd:.2f}, {low:.2f} to {high:.2f})", f"{key}.table.optimum.random_queries"
+        rows += [
+            ["Networks", f"{number(facts.get('networks')) or 0:,.0f}"],
+            ["Test accuracy of all", join(_figure(space, "mean", f"{key}.table.space.mean"), spread)],
+            ["Optimum by validation", _optimum_words(optimum, key)],
+            ["Queries to it by random search, exact", _figure(optimum, "random_queries", draws, 0)],
+            ["Kendall's tau of validation and test", _tau(tau, key)],
+        ]  # fmt: skip
+    if networks:
+        sd = number(networks.get("sample_sd"))
+        mean = _figure(networks, "mean", f"{key}.random_networks.mean")
+        rows.append([f"{networks.get('runs')} random networks", join(mean, "" if sd is None else f" (sd {sd:.2f})")])
+    if near:
+        away, error = number(near.get("standard_errors")) or 0.0, number(near.get("standard_error")) or 0.0
+        expected = number(near.get("expected")) or 0.0
+        said = f", exactly expected {expected:.3f} ± {error:.3f}: {signed(away, 'standard errors')}"
+        rows.append(["Random search", join(_figure(near, "mean", f"{key}.random_search.mean", 3), said)])
+    return scroll("Space", table(short(task.get("task"), 60), [], rows, "words")) if rows else None
+
+
+def _optimum_words(optimum: Values, key: str) -> Any:
+    validation = _figure(optimum, "validation", f"{key}.table.optimum.validation")
+    return join(validation, ", its test accuracy ", _figure(optimum, "test", f"{key}.table.optimum.test"))
+
+
+def _tau(tau: Values, key: str) -> Any:
+    share = number(tau.get("share")) or 0.0
+    top = _figure(tau, "top", f"{key}.table.validation_tau.top")
+    return join(_figure(tau, "all", f"{key}.table.validation_tau.all"), f"; in the top {100 * share:g}\u00a0% ", top)
+
+
+def _ledger(task: Values, key: str) -> Safe | None:
+    """What a search cost, tuning included, and what random search gives for as many queries."""
+    rows = []
+    for i, row in enumerate(_rows(task, "methods")):
+        spent, equal = _part(row, "ledger"), _part(row, "random_at_equal_cost")
+        place = f"{key}.methods.{i}"
+        figures = [_figure(spent, name, f"{place}.ledger.{name}", 0) for name in ("search", "tuning", "total")]
+        expected = _figure(equal, "mean", f"{place}.random_at_equal_cost.mean", 3)
+        rows.append([short(row.get("method"), 80), *figures, expected, _figure(row, "test", f"{place}.test", 3)])
+    columns = ["Method", "Search", "Tuning", "Queries in all", "Random search with as many, %", "The method, %"]
+    return scroll("Ledger", table(short(task.get("task"), 60), columns, rows)) if rows else None
+
+
+def _ranks(summary: Values, tasks: list[dict[str, Any]]) -> Safe | None:
+    """How far a ranking holds under another training seed, and at another depth."""
+    seeds = [(task, _part(task, "seed_ranks")) for task in tasks if task.get("seed_ranks")]
+    parts: list[Any] = []
+    if seeds:
+        places = {
+            "networks": 0, "seeds": 0, "tau": 3, "tau_top": 3, "best_place": 1, "difference": 2, "most": 2,
+        }  # fmt: skip
+        rows = [[short(task.get("task"), 60), *_numbers(ranks, places)] for task, ranks in seeds]
+        columns = [
+            "Task", "Networks", "Seeds", "Kendall's tau", "tau in the top tenth", "Place of one seed's best",
+            "Mean difference, points", "Largest",
+        ]  # fmt: skip
+        parts.append(scroll("Seeds", table("The same networks trained with another seed", columns, rows)))
+    gaps = _rows(summary, "depth_gap")
+    if gaps:
+        places = {"networks": 0, "tau": 3, "most_ranks": 0, "gain": 2}
+        rows = [[f"{short(g.get('shallow'))} and {short(g.get('deep'))}", *_numbers(g, places)] for g in gaps]
+        columns = ["Depths", "Networks", "Kendall's tau", "Largest shift of a rank", "Gain, points"]
+        parts.append(scroll("Depths", table("The same networks at two depths", columns, rows)))
+    return join(*parts) if parts else None
+
+
+def _numbers(values: Values, places: Mapping[str, int]) -> list[str]:
+    """Cells of a table: each figure with so many places behind the point."""
+    found = [(number(values.get(name)), places[name]) for name in places]
+    return ["–" if value is None else f"{value:,.{decimals}f}" for value, decimals in found]
+
+
+def _again(summary: Values) -> Safe:
+    asked, versions, hardware = (_part(summary, key) for key in ("asked", "versions", "hardware"))
+    parts: list[Any] = []
+    if command := asked.get("command"):
+        button = el("button", "Copy", type="button", class_="copy", hidden=True)
+        parts.append(el("div", el("pre", el("code", short(command, 6000))), button, class_="command"))
+    parts.append(el("p", "Code: commit ", el("code", short(summary.get("commit") or "not known", 80)), "."))
+    for values, name in ((_without(asked, "command"), "Configuration"), (versions, "Versions"), (hardware, "Hardware")):
+        rows = [[short(key, 60), short(value)] for key, value in values.items()]
+        if rows:
+            parts.append(el("details", el("summary", f"{name} ({len(rows)})"), table(name, [], rows, "words")))
+    first = (_rows(summary, "tasks") or [{}])[0]
+    settings = [[short(row.get("method"), 80), _settings(_part(row, "settings"))] for row in _rows(first, "methods")]
+    if settings:
+        parts.append(el("details", el("summary", "Settings of every method"), table("Settings", [], settings, "words")))
+    return join(*parts)
+
+
+def _settings(values: Values) -> str:
+    return ", ".join(f"{short(key, 40)}={short(value, 40)}" for key, value in values.items()) or "none"
+
+
+def _without(values: Values, key: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != key}

@@ -1,0 +1,163 @@
+"""`singlepath bench`: what it prints and leaves, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.pipeline.helpers import printed, run
+
+from singlepath.bench.records import read
+from singlepath.pipeline.benching import bench, split_texts
+
+TOY = ["bench", "--task", "toy", "--seeds", 3, "--queries", 25, "--networks", 4]
+HERE = ["--workers", 0]
+FILES = {"bench.json", "config.yaml", "records", "records.parquet", "report.html", "timing.jsonl"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished comparison, made by two processes."""
+    pytest.importorskip("pyarrow")
+    folder = tmp_path_factory.mktemp("bench") / "first"
+    methods = ["--methods", "local, weaknas(batch=3, predictor='ridge')", "--workers", 2]
+    return folder, printed(*TOY, *methods, "--tuning-queries", "local=9", "--out", folder)
+
+
+def test_what_it_prints(made: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = made
+    assert found["run"] == str(folder) and found["trials"] == 13 and found["seconds"] > 0 < found["cpu_seconds"]
+    (task,) = found["tasks"]
+    names = ["random", "local", "weaknas(batch=3, predictor='ridge')"]
+    assert [m["method"] for m in task["methods"]] == names
+    assert all(m["test_interval"][0] <= m["test"] <= m["test_interval"][1] for m in task["methods"])
+    assert all({"ri", "verdict", "to_optimum", "ri_exact"} <= m.keys() for m in task["methods"])
+    assert [m["ledger"]["tuning"] for m in task["methods"]] == [0, 9, 0]
+    assert task["table"]["optimum"]["sentence"].startswith("the optimum by validation has test accuracy 9")
+    assert task["random_networks"]["runs"] == 4 and task["random_search"]["holds"] is True
+    assert {(t["of"], t["first"], t["second"]) for t in found["tests"]} >= {
+        ("accuracy", "random", "random networks"), ("accuracy", names[2], "local"), ("queries", names[2], "random"),
+    }  # fmt: skip
+
+
+def test_what_it_leaves(made: tuple[Path, dict[str, Any]]) -> None:
+    from pyarrow import parquet
+
+    folder, found = made
+    assert {p.name for p in folder.iterdir() if not p.name.startswith(".")} == FILES
+    rows = parquet.read_table(folder / "records.parquet").to_pylist()
+    kept = {r.trial.digest: r for r in read(folder / "records")}
+    assert len(rows) == len(kept) == 13 == len((folder / "timing.jsonl").read_text().splitlines())
+    assert all(row["test"] == kept[row["digest"]].test for row in rows)
+    assert {row["tuning_queries"] for row in rows if row["method"] == "local"} == {9.0}
+    summary = json.loads((folder / "bench.json").read_text())
+    assert summary["versions"]["python"] and summary["asked"]["queries"] == 25
+    assert [m["test"] for m in summary["tasks"][0]["methods"]] == [m["test"] for m in found["tasks"][0]["methods"]]
+    page = Path(found["report"]).read_text("utf-8")
+    assert page.count('class="curve') >= 3 and "weaknas(batch=3" in page
+
+
+def values(folder: Path) -> dict[str, Any]:
+    """Everything that the comparison found, without commits and versions."""
+    summary = json.loads((folder / "bench.json").read_text())
+    records = {p.name: re.sub(r'"commit": [^,]*, ', "", p.read_text()) for p in (folder / "records").iterdir()}
+    return {"records": records, "tasks": summary["tasks"], "tests": summary["tests"], "asked": summary["asked"]}
+
+
+def test_the_command_on_the_page_makes_the_same_comparison(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    import shlex
+
+    folder, _ = made
+    program, *again = shlex.split(values(folder)["asked"]["command"])
+    assert program == "singlepath" and again[-2:] == ["--out", "AGAIN"]
+    printed(*again[:-1], tmp_path / "again", *HERE)
+    assert values(tmp_path / "again") == values(folder), "in this process as in two others"
+
+
+def test_a_stopped_one_goes_on_to_the_same_end_with_other_workers(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    whole = values(made[0])
+    options = ["--methods", "local, weaknas(batch=3, predictor='ridge')", "--tuning-queries", "local=9"]
+    printed(*TOY, *options, *HERE, "--out", tmp_path / "run")
+    kept = sorted((tmp_path / "run" / "records").iterdir())
+    for path in [*kept[::2], tmp_path / "run" / "bench.json", tmp_path / "run" / "report.html"]:
+        path.unlink()
+    stamp = {p: p.stat().st_mtime_ns for p in kept[1::2]}
+    found = printed("bench", "--resume", tmp_path / "run", *HERE)
+    assert found["trials"] == 13 and values(tmp_path / "run") == whole
+    assert {p: p.stat().st_mtime_ns for p in kept[1::2]} == stamp, "what had ended did not run again"
+    assert bench(resume=tmp_path / "run", workers=0)["trials"] == 13, "from Python the folder's options stand too"
+    code, _, err = run("bench", "--resume", tmp_path / "run", "--queries", 30, *HERE)
+    assert code == 2 and "queries is 30" in err and "made with 25" in err
+    (tmp_path / "run" / "report.html").unlink()
+    code, _, _ = run("report", tmp_path / "run")
+    assert code == 0 and "Benchmark: toy" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_from_python(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    found = bench(
+        methods="evolution", task="flat,toy", seeds=2, queries=10, networks=2, workers=0, out=tmp_path / "run"
+    )  # fmt: skip
+    assert [t["task"] for t in found["tasks"]] == ["flat", "toy"]
+    assert all([m["method"] for m in t["methods"]] == ["random", "evolution"] for t in found["tasks"])
+
+
+def test_an_ablation(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    found = printed(*TOY, *HERE, "--ablate", "weaknas(batch=5)", "--factors", "distinct", "--out", tmp_path / "run")
+    names = [m["method"] for m in found["tasks"][0]["methods"]]
+    assert names == ["random", "weaknas(batch=5)", "weaknas(batch=5, distinct=False)"]
+    pairs = {(t["first"], t["second"]) for t in found["tests"] if t["second"] != "random networks"}
+    assert pairs == {("random", names[1]), (names[2], names[1])}
+
+
+WRONG: dict[str, tuple[list[object], list[str]]] = {
+    "method": (["--methods", "random,weaknass"], ["unknown method 'weaknass'", "type --methods weaknas"]),
+    "setting": (["--methods", "weaknas(bach=2)"], ["'bach'", "did you mean 'batch'?"]),
+    "no method": (["--methods", " ,"], ["no methods", "type --methods random,"]),
+    "twice": (["--methods", "local,local"], ["every method once"]),
+    "task": (["--task", "nasbench201/cifar"], ["task 'nasbench201/cifar'", "macro", "type --task nasbench201/"]),
+    "no task": (["--task", ""], ["unknown task ''"]),
+    "engine": (["--engine", "rai"], ["unknown engine 'rai'", "type --engine ray"]),
+    "address": (["--address", "a:1"], ["--address a:1 with --engine local", "type --engine ray"]),
+    "seeds": (["--seeds", 0], ["--seeds 0", "1 or more", "type --seeds 1"]),
+    "queries": (["--queries", 0], ["--queries 0", "1 or more"]),
+    "networks": (["--networks", 1], ["--networks 1", "2 or more"]),
+    "workers": (["--workers", -1], ["--workers -1", "0 or more"]),
+    "no data": (["--task", "macro"], ["task macro without --data", "type --data FOLDER"]),
+    "data": (["--task", "macro", "--data", "no/folder"], ["there is no folder", "no/folder", "correct --data"]),
+    "table": (["--task", "macro", "--data", "."], ["nas-bench-macro_cifar10.json does not exist"]),
+    "tuning": (["--tuning-queries", "many"], ["--tuning-queries 'many'", "a number, or numbers by method"]),
+    "tuned": (["--tuning-queries", "brp-nas=9"], ["tuning queries of 'brp-nas'", "random, evolution, local, weaknas"]),
+    "ablate": (["--ablate", "random"], ["random has no settings", "type --ablate weaknas"]),
+    "factors": (["--factors", "batch"], ["--factors without --ablate"]),
+    "factor": (["--ablate", "weaknas", "--factors", "bach"], ["unknown setting of weaknas 'bach'", "batch"]),
+    "resume": (["--resume", "no/run"], ["no/run"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_line_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, says = WRONG[case]
+    code, out, err = run("bench", "--out", tmp_path / "run", *arguments)
+    lines = [line for line in err.splitlines() if line]
+    assert code == 2 and out == "" and len(lines) == 1 and lines[0].startswith("singlepath: "), (code, out, err)
+    assert all(part in err for part in says), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_exists_is_not_touched(made: tuple[Path, dict[str, Any]]) -> None:
+    code, _, err = run(*TOY, *HERE, "--out", made[0])
+    assert code == 2 and "exists and is not empty; type --resume" in err.replace("; allowed: a new folder", "")
+
+
+def test_commas_inside_brackets_and_quotes_do_not_part() -> None:
+    assert split_texts("a, b(x=1, y='(,'),c(t=(1, 2)) ,") == ["a", "b(x=1, y='(,')", "c(t=(1, 2))"]
