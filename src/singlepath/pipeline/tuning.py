@@ -170,8 +170,7 @@ def in_words(trials: Trials, tuning: Tuning, workers: int) -> str:
     return (
         f"tuning {names} to {tuning.target:.4g} {problem.costs.unit}: at most {tuning.trials} searches of "
         f"{problem.epochs} epochs, the first {shared} trained once for all of them; each takes at most "
-        f"{tuning.share:,} image passes, the ledger holds {tuning.total:,}"
-        + (f"; {workers} at once" if workers > 1 else "")
+        f"{tuning.share:,} image passes, the ledger holds {tuning.total:,}{together}"
     )
 
 
