@@ -22,12 +22,12 @@ from singlepath.architecture import Architecture
 from singlepath.data import Data
 from singlepath.data.splits import generator
 from singlepath.runs import read_json, write_atomic, write_json
-from singlepath.search import selection
+from singlepath.search import readout, scoring, selection
 from singlepath.search.additive import additive_fit, predicted
 from singlepath.search.base import Problem
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn
 from singlepath.search.single_path import DEFAULTS
-from singlepath.supernet import Supernet, recalibrate
+from singlepath.supernet import Supernet, recalibrate, together
 from singlepath.supernet.paper import PaperSupernet
 from singlepath.training.recipe import get_recipe
 from singlepath.training.train import image_losses, train_network
@@ -112,7 +112,8 @@ class Reader:
     def __init__(self, protocol: Protocol, seed: int, data: Data, out: Path) -> None:
         self.protocol, self.seed, self.data = protocol, seed, data
         self.supernet, self.passes = trained(protocol, seed, data)
-        self.weights = digest((weights_digest(self.supernet), data.fingerprint, HELD_OUT, RECALIBRATION))
+        read = tuple(Path(str(m.__file__)).read_bytes() for m in (readout, scoring, together))
+        self.weights = digest((weights_digest(self.supernet), data.fingerprint, HELD_OUT, RECALIBRATION, *read))
         self.stem = f"{seed}-{protocol.label}-{self.weights}"
         self.path, self.tuned_path = out / f"losses-{self.stem}.pt", out / f"tuned-{self.stem}.json"
         known = torch.load(self.path, weights_only=True) if self.path.is_file() else {}

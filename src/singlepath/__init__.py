@@ -14,22 +14,25 @@ from singlepath.architecture import Architecture
 from singlepath.costs import LatencyTable
 from singlepath.errors import SinglepathError, UserError
 from singlepath.pipeline import (
+    bench,
     check,
     design,
     evaluate,
     export,
+    front,
     latency,
     measure,
     predict,
     report,
     search,
     train,
+    tune,
 )
 from singlepath.spaces import make as make_space
 from singlepath.supernet import build as build_supernet
 
 __version__ = metadata.version("singlepath")
 __all__ = [
-    "Architecture", "LatencyTable", "SinglepathError", "UserError", "build_supernet", "check", "design", "evaluate",
-    "export", "latency", "make_space", "measure", "predict", "report", "search", "train",
+    "Architecture", "LatencyTable", "SinglepathError", "UserError", "bench", "build_supernet", "check", "design",
+    "evaluate", "export", "front", "latency", "make_space", "measure", "predict", "report", "search", "train", "tune",
 ]  # fmt: skip

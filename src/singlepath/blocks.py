@@ -151,12 +151,12 @@ class Network(nn.Module):
     def stem(self, x: Tensor) -> Tensor:
         return activate(self.bn1(self.conv_stem(x)), self.spec.activation)
 
-    def head(self, x: Tensor) -> Tensor:
-        x = activate(self.bn2(self.conv_head(x)), self.spec.activation)
-        return self.classifier(self.dropout(x.mean((2, 3))))
+    def pool(self, x: Tensor) -> Tensor:
+        """What the classifier reads, [N, head_channels]."""
+        return activate(self.bn2(self.conv_head(x)), self.spec.activation).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.blocks(self.stem(x)))
+        return self.classifier(self.dropout(self.pool(self.blocks(self.stem(x)))))
 
 
 def build(spec: NetworkSpec, seed: int | None = None) -> Network:

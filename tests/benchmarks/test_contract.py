@@ -77,7 +77,7 @@ def test_macro_regret(shared_data: Path, tmp_path: Path) -> None:
         assert min(r["regret"] for r in rows) >= 0
         assert not any(r["over"] for r in rows)
         scored = [[r["scored"] for r in contenders[c]["seeds"][0]["rows"]] for c in ("ours", "random search")]
-        assert scored[0] == scored[1]  # both pay for as many networks
+        assert set(scored[1]) == {math.ceil(sum(scored[0]) / len(scored[0]))}  # both pay for as many networks
     five = found["results"]["named"]
     for name, regrets in REGRETS.items():
         assert five[name]["by_budget"] == pytest.approx(regrets, abs=0.01)

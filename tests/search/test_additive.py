@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.search.helpers import SPACE, problem
 
+from singlepath.search import scoring
 from singlepath.search.additive import additive_fit, predicted
 from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
@@ -32,13 +33,14 @@ def test_the_difficulty_of_a_part_does_not_enter_the_fit() -> None:
         assert np.corrcoef(predicted(SPACE, fit, unseen), own)[0, 1] > 0.999
 
 
-def scorer_of(images: int = 6) -> Scorer:
+def scorer_of(batches: int = 6) -> Scorer:
     scorer = Scorer.of(problem(), build(SPACE, 0))
-    scorer.held_out = (scorer.held_out * images)[:images]
+    scorer.held_out = (scorer.held_out * batches)[:batches]
     return scorer
 
 
-def test_a_sample_is_dealt_over_the_images_and_its_passes_are_counted() -> None:
+def test_a_sample_is_dealt_over_the_images_and_its_passes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "PART", 2 * len(scorer_of(1).held_out[0].y))
     scorer, rng = scorer_of(), np.random.default_rng(0)
     networks = list(dict.fromkeys(SPACE.canonical(SPACE.sample(rng)) for _ in range(80)))[:66]
     asked: list[tuple[int, slice]] = []

@@ -1,8 +1,9 @@
 """What every selection shares: scores of sub-networks, the additive fit, and the rule that takes one of them.
 
-Networks are scored by held-out cross-entropy with recalibrated BN statistics (never by accuracy, which ranks far
-worse). Whatever a selection has scored, `concluded` takes its answer by the same rule: the lowest cross-entropy within
-the budget, and a network that leaves more than a tenth of the budget unused only where it is better beyond noise.
+Networks are scored by held-out cross-entropy with recalibrated BN statistics and a classifier refitted to each
+(`readout`), never by accuracy, which ranks far worse. Whatever a selection has scored, `concluded` takes its answer by
+the same rule: the lowest cross-entropy within the budget, and a network that leaves more than a tenth of the budget
+unused only where it is better beyond noise.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from singlepath.architecture import Architecture
@@ -25,7 +25,8 @@ from singlepath.errors import user_error
 from singlepath.search.additive import PartScore
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
-from singlepath.supernet import Supernet, children_logits
+from singlepath.search.readout import refitted_losses, refitting_images
+from singlepath.supernet import Supernet, children_features
 
 __all__ = [
     "HELD_OUT", "RECALIBRATION", "Scorer", "affordable", "choice", "concluded",
@@ -34,7 +35,9 @@ __all__ = [
 
 HELD_OUT = 2_500  # images that score a candidate, at most
 RECALIBRATION = 512  # images that set a candidate's BN statistics
-PART, TOGETHER = 2, 20  # least batches that a sampled network is scored on, least networks that share them
+MEMORY = 2**29  # bytes of features held at once
+BATCH = 256  # of held-out images
+PART, TOGETHER = 500, 20  # least images that a sampled network is scored on, least networks that share them
 
 
 @dataclass
@@ -60,10 +63,10 @@ class Scorer:
 
     @classmethod
     def of(cls, problem: Problem, supernet: Supernet) -> Scorer:
-        data, size = problem.data, 256
-        few = np.sort(generator(problem.seed, "score").permutation(len(data.val))[:HELD_OUT])
+        data = problem.data
+        few = generator(problem.seed, "score").permutation(len(data.val))[:HELD_OUT]  # any part has all classes
         images = data.val.subset(few)
-        held_out = list(evaluation_batches(images, data.preprocess, batch_size=size, device=problem.device))
+        held_out = list(evaluation_batches(images, data.preprocess, batch_size=BATCH, device=problem.device))
         first = batches(data.train, data.preprocess, batch_size=128, seed=problem.seed, epoch=0, device=problem.device)
         calibration = [b.x for b, _ in zip(first, range(max(1, RECALIBRATION // 128)), strict=False)]
         return cls(supernet, held_out, calibration)
@@ -86,7 +89,7 @@ class Scorer:
     def sample(self, architectures: Iterable[Architecture]) -> None:
         """Score networks for an additive fit: the images are split, and every network is scored on one part."""
         new = list(dict.fromkeys(n for n in map(self.name, architectures) if n not in self.sampled))
-        parts = max(1, min(len(self.held_out) // PART, len(new) // TOGETHER))
+        parts = max(1, min(self.most_parts(), len(new) // TOGETHER))
         if parts == 1:
             self.score(new)
         first = 1 + max((p for p, _ in self.sampled.values()), default=-1)
@@ -97,16 +100,27 @@ class Scorer:
             self.passes += 0 if parts == 1 else len(mine) * self.images(where)
             self.sampled |= {a: (first + p, float(losses[a].double().mean())) for a in mine}
 
+    def most_parts(self) -> int:
+        """Parts that the held-out batches can be split into: none too small for a refit that the whole allows."""
+        counts, refit = [len(b.y) for b in self.held_out], refitting_images(self.supernet.classifier.out_features)
+        least = refit if sum(counts) >= refit else PART
+        enough = (n for n in range(len(counts), 1, -1) if min(sum(counts[p::n]) for p in range(n)) >= least)
+        return next(enough, 1)
+
     def children_losses(
         self, architectures: Sequence[Architecture], part: slice = slice(None)
     ) -> dict[Architecture, Tensor]:  # fmt: skip
         """The losses of the supernet's children on the held-out batches of a part, [N] each; it stays as it is."""
-        parts: dict[Architecture, list[Tensor]] = {a: [] for a in architectures}
-        held_out = self.held_out[part]
-        inputs = (b.x for b in held_out)
-        for number, a, logits in children_logits(self.supernet, architectures, self.calibration, inputs):
-            parts[a].append(F.cross_entropy(logits.float(), held_out[number].y, reduction="none"))
-        return {a: torch.cat(p).cpu() for a, p in parts.items()}
+        held_out, classifier = self.held_out[part], self.supernet.classifier
+        labels, losses = torch.cat([b.y for b in held_out]), dict[Architecture, Tensor]()
+        order = sorted(architectures, key=lambda a: tuple(self.supernet.space.indices(a)))  # neighbours share more
+        together = max(1, MEMORY // (4 * len(labels) * classifier.in_features))
+        for few in (order[i : i + together] for i in range(0, len(order), together)):
+            features: dict[Architecture, list[Tensor]] = {a: [] for a in few}
+            for _, a, f in children_features(self.supernet, few, self.calibration, (b.x for b in held_out)):
+                features[a].append(f)
+            losses |= {a: refitted_losses(torch.cat(f), labels, classifier).cpu() for a, f in features.items()}
+        return losses
 
     def images(self, part: slice = slice(None)) -> int:
         """Images that scoring a network on a part passes through it."""

@@ -3,9 +3,9 @@
 from singlepath.supernet.gates import Gate, Setting, sample_settings
 from singlepath.supernet.network import Supernet, build, frozen_statistics, recalibrate
 from singlepath.supernet.superkernel import Probes, Views
-from singlepath.supernet.together import children_logits
+from singlepath.supernet.together import children_features
 
 __all__ = [
-    "Gate", "Probes", "Setting", "Supernet", "Views", "build", "children_logits", "frozen_statistics", "recalibrate",
+    "Gate", "Probes", "Setting", "Supernet", "Views", "build", "children_features", "frozen_statistics", "recalibrate",
     "sample_settings",
 ]  # fmt: skip

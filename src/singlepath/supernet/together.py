@@ -18,7 +18,7 @@ from singlepath.architecture import Architecture
 from singlepath.spaces import Option
 from singlepath.supernet.network import Supernet, batch_norms, plain_block
 
-__all__ = ["children_logits"]
+__all__ = ["children_features"]
 
 Path = tuple[Option | None, ...]  # None for the stem and the head
 Statistics = list[dict[str, Tensor]]  # of the BN layers of one piece
@@ -32,10 +32,11 @@ class Piece(NamedTuple):
 
 
 @torch.no_grad()
-def children_logits(
+def children_features(
     supernet: Supernet, architectures: Iterable[Architecture], calibration: Iterable[Tensor], inputs: Iterable[Tensor]
 ) -> Iterator[tuple[int, Architecture, Tensor]]:
-    """(number of the batch of `inputs`, architecture, logits [N, classes]) for every batch and every child, eval mode.
+    """(number of the batch of `inputs`, architecture, what its classifier reads [N, head_channels]) for every batch and
+    every child, eval mode.
 
     The numbers are those of `supernet.extract`, `recalibrate` on `calibration` and a pass in eval mode, one child at a
     time. The supernet stays as it is.
@@ -67,7 +68,7 @@ class Pieces:
         option = path[depth]
         if option is None:
             ends = self.ends
-            return Piece(ends.head, [ends.bn2]) if depth else Piece(ends.stem, [ends.bn1])
+            return Piece(ends.pool, [ends.bn2]) if depth else Piece(ends.stem, [ends.bn1])
         if (depth, option) not in self.blocks:
             block = plain_block(self.supernet, depth - 1, option)
             piece = Piece(nn.Identity(), []) if block is None else Piece(block, batch_norms(block))
@@ -78,7 +79,7 @@ class Pieces:
 def along(
     pieces: Pieces, paths: Sequence[Path], statistics: dict[Path, Statistics], x: Tensor, training: bool
 ) -> Iterator[Tensor]:
-    """Logits of every path for one batch; in training, its statistics enter the averages of every piece."""
+    """What the classifier reads of one batch, for every path; in training, its statistics enter the averages."""
     stack, before = list[Tensor](), Path()
     for path in paths:
         shared = next((i for i, (a, b) in enumerate(zip(path, before, strict=False)) if a != b), len(before))
