@@ -28,12 +28,16 @@ from singlepath.search.query_methods import QUERY_METHODS, make_method
 from singlepath.spaces import parse_id
 
 __all__ = [
-    "RANDOM", "RANDOM_NETWORK", "Comparison", "Contender", "Job", "contender", "contenders_of", "fill",
+    "OURS", "RANDOM", "RANDOM_NETWORK", "Comparison", "Contender", "Job", "contender", "contenders_of", "fill",
     "name_of", "trials_of",
 ]  # fmt: skip
 
 RANDOM = "random"  # random search, the baseline of searches
 RANDOM_NETWORK = "random-network"  # one network drawn uniformly, searched by nothing: the baseline of spaces
+OURS = "single-path"  # the default search's own selection; it needs a supernet, so it is for images only
+OWN_SETTINGS = {"select": "score"}
+SELECTS = ("score", "perturbation")  # that need no trained gates
+TRAINING_SEEDS = 1_000  # the first training seed: apart from all search seeds that people type
 CHUNKS = 4  # of every task and method, for each worker: short enough that no worker is left alone at the end
 
 
@@ -62,6 +66,7 @@ class Comparison:
         queries: budget of every search.
         seeds, seed: how many search seeds, and the first.
         networks: k, the random networks beside the methods.
+        trainings: how often what a search found is trained, from other seeds; 0 where nothing is trained.
     """
 
     tasks: tuple[str, ...]
@@ -70,6 +75,7 @@ class Comparison:
     seeds: int
     seed: int = 0
     networks: int = 8
+    trainings: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,13 @@ def contender(text: str, tuning: float = 0) -> Contender:
     Raises:
         UserError: an unknown method or setting.
     """
-    settings, name = asdict(make_method(text)), parse_id(text, "methods")[0]  # type: ignore[call-overload]
+    name, given = parse_id(text, "methods")
+    if name == OURS:
+        settings = OWN_SETTINGS | given
+        if settings.keys() != OWN_SETTINGS.keys() or settings["select"] not in SELECTS:
+            raise user_error(text, f"{OURS} has select={' or '.join(SELECTS)}", f"type --methods {OURS}")
+    else:
+        settings = asdict(make_method(text))  # type: ignore[call-overload]
     return Contender(_named(name, settings), name, settings, tuning)
 
 
@@ -103,7 +115,9 @@ def name_of(trial: Trial) -> str:
 
 def _named(method: str, settings: Mapping[str, Any]) -> str:
     """The method with those settings that are not its defaults."""
-    defaults = asdict(QUERY_METHODS[method]()) if method in QUERY_METHODS else {}  # type: ignore[call-overload]
+    defaults = OWN_SETTINGS if method == OURS else {}
+    if method in QUERY_METHODS:
+        defaults = asdict(QUERY_METHODS[method]())  # type: ignore[call-overload]
     own = {key: value for key, value in settings.items() if key not in defaults or value != defaults[key]}
     inner = ", ".join(f"{key}={_shown(value)}" for key, value in sorted(own.items()))
     return f"{method}({inner})" if inner else method
@@ -144,13 +158,22 @@ def trials_of(comparison: Comparison, task: str, protocol: Mapping[str, Any]) ->
     """
     whole = {**protocol, "tuning": {c.name: c.tuning for c in comparison.contenders if c.tuning}}
     budget = {"queries": comparison.queries}
+    count = comparison.trainings
+
+    def trainings(i: int) -> list[int | None]:
+        """Training seeds of the i-th search."""
+        return [TRAINING_SEEDS + count * i + j for j in range(count)] if count else [None]
+
     searches = [
-        Trial(task, c.method, comparison.seed + i, None, c.settings, whole, budget)
+        Trial(task, c.method, comparison.seed + i, seed, c.settings, whole, budget)
         for c in comparison.contenders
         for i in range(comparison.seeds)
+        for seed in trainings(i)
     ]
-    networks = [
-        Trial(task, RANDOM_NETWORK, comparison.seed + i, None, {}, whole, budget) for i in range(comparison.networks)
+    networks = [  # all from the same training seeds, so that these can be told apart
+        Trial(task, RANDOM_NETWORK, comparison.seed + i, seed, {}, whole, budget)
+        for i in range(comparison.networks)
+        for seed in trainings(0)
     ]
     return (*searches, *networks)
 

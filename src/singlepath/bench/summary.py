@@ -95,7 +95,7 @@ def _task(name: str, groups: Groups, table: Mapping[str, Any] | None, accuracy: 
     networks = groups.get(RANDOM_NETWORK, [])
     sampled = _test_values(networks)
     verdicts = {row["first"]: row for row in accuracy if row["task"] == name and row["second"] == NETWORKS}
-    best = table["optimum"]["validation"] if table else max(r.validation for group in groups.values() for r in group)
+    best = table["optimum"]["validation"] if table else _best(groups)
     rows = [
         _method(label, group, sampled, best, table, verdicts.get(label))
         for label, group in groups.items()
@@ -109,8 +109,14 @@ def _task(name: str, groups: Groups, table: Mapping[str, Any] | None, accuracy: 
     }  # fmt: skip
 
 
+def _best(groups: Groups) -> float | None:
+    """The best validated of all; None where every network had a training of its own, whose luck it would be."""
+    every = [record for group in groups.values() for record in group]
+    return None if any(r.trial.training_seed is not None for r in every) else max(r.validation for r in every)
+
+
 def _method(
-    label: str, group: list[Record], sampled: np.ndarray, best: float, table: Mapping[str, Any] | None,
+    label: str, group: list[Record], sampled: np.ndarray, best: float | None, table: Mapping[str, Any] | None,
     verdict: Mapping[str, Any] | None,
 ) -> dict[str, Any]:  # fmt: skip
     tests = _test_values(group)
@@ -120,10 +126,11 @@ def _method(
         "method": label, "runs": found.runs, "test": found.mean, "test_interval": _interval(tests),
         "test_sd": found.sample_sd, "test_low": found.low, "test_high": found.high,
         "validation": float(np.mean([r.validation for r in group])),
-        "regret": float(best - np.mean([r.validation for r in group])),
-        "ledger": {"search": searched, "tuning": tuned, "total": searched + tuned},
-        "settings": dict(group[0].trial.settings), "curve": _curve(group, best),
+        "ledger": {"search": searched, "tuning": tuned, "total": searched + tuned, **_passes(group)},
+        "settings": dict(group[0].trial.settings),
     }  # fmt: skip
+    if best is not None:
+        row["regret"], row["curve"] = float(best - row["validation"]), _curve(group, best)
     if len(sampled):
         row["ri"] = dict(stats.relative_improvement(tests, sampled)._asdict())
         row["ri"]["holm"] = verdict["holm"] if verdict else float("nan")
@@ -135,6 +142,17 @@ def _method(
         row["random_at_equal_cost"] = _expected(table, searched + tuned)
         row["to_optimum"] = _queries(group, table)
     return row
+
+
+def _passes(group: list[Record]) -> dict[str, float]:
+    """Image passes of a search and of the training after it, means over the searches; none on a table."""
+    kinds = {
+        "search_passes": ("passes", "search"),
+        "forward": ("forward", "search"),
+        "training": ("passes", "training"),
+    }
+    spent = {name: float(np.mean([r.spent(*kind) for r in group])) for name, kind in kinds.items()}
+    return spent if any(spent.values()) else {}
 
 
 def _queries(group: list[Record], table: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +207,8 @@ def _seeds(groups: Groups, table: Mapping[str, Any] | None) -> dict[str, Any] | 
     """What training seeds do to the ranking: of the whole table, or of the networks that were trained with several."""
     if table and table["seed_ranks"]:
         return dict(table["seed_ranks"])
-    names, accuracies = seed_matrix(r for group in groups.values() for r in group)
+    networks = groups.get(RANDOM_NETWORK) or [r for group in groups.values() for r in group]
+    names, accuracies = seed_matrix(networks)
     return seed_ranks(accuracies)._asdict() if len(names) > 1 and accuracies.shape[1] > 1 else None
 
 

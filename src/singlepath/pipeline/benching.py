@@ -1,8 +1,10 @@
 """`singlepath bench`: a comparison of search methods with its statistics, as records, a table and a page.
 
-The folder: `records/` (a file a trial), `bench.json` (all figures), `records.parquet` (a row a trial), `report.html`,
-`timing.jsonl`, and `config.yaml` as in every run folder. Where and how many at once trials run is no option of the
-comparison: a stopped one may go on under another engine.
+A task is a table of trained networks (`bench.tasks`), or images, whose networks are trained here (`image_trials`).
+
+The folder: `records/` (a file a trial), `supernets/` (of images), `bench.json` (all figures), `records.parquet` (a row
+a trial), `report.html`, `timing.jsonl`, and `config.yaml` as in every run folder. Where and how many at once trials run
+is no option of the comparison: a stopped one may go on under another engine.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import inspect
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import times
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 import yaml
@@ -22,23 +24,37 @@ import yaml
 from singlepath.bench import records, tabular
 from singlepath.bench.ablation import ablation
 from singlepath.bench.engines import Done, Engine, make_engine
-from singlepath.bench.protocol import Comparison, Job, contender, contenders_of, fill, trials_of
+from singlepath.bench.protocol import OURS, Comparison, Job, contender, contenders_of, fill, trials_of
 from singlepath.bench.summary import summarise
-from singlepath.bench.tasks import TASKS, Task
+from singlepath.bench.tasks import TASKS
 from singlepath.errors import unknown, user_error
+from singlepath.pipeline import image_trials
 from singlepath.pipeline import options as o
 from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.setup import default_out
 from singlepath.report import write_report
 from singlepath.report.markup import embed
 from singlepath.runs import Run
+from singlepath.search.queries import Pool
+from singlepath.spaces import parse_id
 
 __all__ = ["bench", "command_of", "in_words", "split_texts"]
 
 METHODS = "random,evolution,local,weaknas"
-NETWORKS = 100  # random networks of a table: they cost nothing there
-RECORDS = "records"
+NETWORKS, TRAINED = 100, 8  # random networks: of a table, where they cost nothing, and of images
+RECORDS, SUPERNETS = "records", "supernets"
+IMAGE_OPTIONS = ("space", "budget", "limit", "search_epochs", "epochs", "trainings", "recipe", "protocol")
 SENTENCES = 30  # about tests, in a terminal
+LEAST = {
+    "seeds": 1,
+    "queries": 1,
+    "networks": 2,
+    "seed": 0,
+    "trainings": 1,
+    "epochs": 1,
+    "search_epochs": 1,
+    "limit": 1,
+}
 WHERE = ("engine", "address", "workers", "cpus", "gpus", "out", "resume")  # how it is run, not what
 
 
@@ -47,16 +63,29 @@ def bench(
         str, typer.Option(help="methods apart by commas, with settings: 'random,weaknas(batch=10)'")
     ] = METHODS,
     task: Annotated[
-        str, typer.Option(help="tasks apart by commas: nasbench201/cifar10, /cifar100, /imagenet16, macro, toy ...")
+        str, typer.Option(help="tasks apart by commas: nasbench201/cifar10, macro, toy ..., or images: digits, a name "
+                               "in --data, with options of the space: 'flowers17(input_size=64)'")
     ] = "toy",
-    data: Annotated[Path | None, typer.Option(help="the folder of the published tables")] = None,
+    data: Annotated[Path | None, typer.Option(help="the folder of the published tables and of images")] = None,
     seeds: Annotated[int, typer.Option(help="searches of every method on every task")] = 30,
     queries: Annotated[int, typer.Option(help="networks that a search may ask")] = 300,
-    networks: Annotated[int, typer.Option(help="k, the random networks beside the methods")] = NETWORKS,
+    networks: Annotated[
+        int | None, typer.Option(help=f"k, the random networks beside the methods; {NETWORKS}, of images {TRAINED}")
+    ] = None,
     tuning_queries: Annotated[
         str, typer.Option(help="queries that settings were chosen with: 500, or 'weaknas=500,evolution=200'")
     ] = "0",
-    cost: Annotated[str, typer.Option(help="the second objective of the tables: mmacs, parameters, or a device")] = "",
+    cost: Annotated[
+        str, typer.Option(help="the second objective: mmacs, parameters, or a device; of images what budgets limit")
+    ] = "",
+    protocol: Annotated[str, typer.Option(help="of images: reduced, for a laptop, or full")] = "reduced",
+    space: Annotated[str | None, typer.Option(help="of images: mobile-small, 'mobile(width=0.5)' ...")] = None,
+    budget: Annotated[str, typer.Option(help="of images: 60% of the largest network's MACs, 20MMACs, 80ms")] = "60%",
+    limit: Annotated[int | None, typer.Option(help="of images: use only so many training images")] = None,
+    search_epochs: Annotated[int | None, typer.Option(help="of images: epochs of a search's supernet")] = None,
+    epochs: Annotated[int | None, typer.Option(help="of images: epochs that a found network is trained")] = None,
+    trainings: Annotated[int, typer.Option(help="of images: how often it is trained, from other seeds")] = 1,
+    recipe: Annotated[str, typer.Option(help="of images: base (no tricks), full (with), or single-path")] = "base",
     ablate: Annotated[str | None, typer.Option(help="a method: compare it with each of its settings changed")] = None,
     factors: Annotated[str, typer.Option(help="only these settings, apart by commas")] = "",
     engine: Annotated[str, typer.Option(help="local (processes), or ray (many machines)")] = "local",
@@ -69,6 +98,7 @@ def bench(
     """Compare search methods at equal budgets over seeds, random networks beside them, and say what differs.
 
     Example: singlepath bench --methods random,weaknas --task nasbench201/cifar10 --seeds 100 --data tables
+    Example: singlepath bench --methods single-path,random,weaknas --task digits --seeds 3 --queries 100
     """
     values = dict(locals())
     started, before = time.perf_counter(), times()
@@ -77,19 +107,18 @@ def bench(
     compared, texts = _checked(options)
     folder = Path(resume or out or default_out("bench"))
     with Run.open(folder, options, resume=resume is not None, note=note) as run:
-        tables = {name: tabular.opened(name, options["data"] or "", options["cost"]) for name in compared.tasks}
+        work = _images(run, compared, options) if _of_images(compared.tasks) else _tables(compared, options)
         if ablate := options["ablate"]:
-            first = tables[compared.tasks[0]].pool
-            texts = ablation(ablate, first, split_texts(options["factors"]))
+            texts = ablation(ablate, work.pool(), split_texts(options["factors"]))
             compared = _comparison(options, texts)
-        found = _run_all(run, compared, tables, options, running, max(1, workers))
+        found = _run_all(run, compared, work, running, max(1, workers))
         after = times()
         spent = {
             "seconds": time.perf_counter() - started,
             "cpu_seconds": sum(after[:4]) - sum(before[:4]),  # this process and those that it waited for
         }
         against = contender(ablate).name if ablate else None
-        return _written(run, found, tables, compared, options, against, spent)
+        return _written(run, found, work, options, against, spent)
 
 
 # -- before -----------------------------------------------------------------------------------------------------------
@@ -109,32 +138,59 @@ def _options(values: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(options: dict[str, Any]) -> tuple[Comparison, list[str]]:
     """The comparison, after everything that can be wrong before a table is read."""
-    for name, least in {"seeds": 1, "queries": 1, "networks": 2, "seed": 0}.items():
-        if options[name] < least:
-            raise user_error(f"--{name} {options[name]}", f"allowed: {least} or more", f"type --{name} {max(1, least)}")
+    for name, least in LEAST.items():
+        if options[name] is not None and options[name] < least:
+            flag = f"--{name.replace('_', '-')}"
+            raise user_error(f"{flag} {options[name]}", f"allowed: {least} or more", f"type {flag} {max(1, least)}")
     if options["factors"] and not options["ablate"]:
         raise user_error("--factors without --ablate", "they are settings of one method", "type --ablate weaknas")
-    tasks = split_texts(options["task"])
-    for name in tasks or [""]:
-        if name not in TASKS:
-            raise unknown("task", name, TASKS, "--task")
-    if len(set(tasks)) < len(tasks):
-        raise user_error(f"--task {options['task']}", "allowed: every task once", "leave one out")
-    needing, data = [name for name in tasks if name not in tabular.MADE_UP], options["data"]
-    if needing and data is None:
-        raise user_error(f"task {needing[0]} without --data", "its table is in a folder", "type --data FOLDER")
+    tasks, data = split_texts(options["task"]), options["data"]
     if data is not None and not Path(data).is_dir():
         raise user_error(f"there is no folder {data}", "needed: the folder of the tables", "correct --data")
+    _check_tasks(tasks, options)
     texts = [options["ablate"]] if options["ablate"] else split_texts(options["methods"])
     if not texts:
         raise user_error("no methods", "allowed: names apart by commas", f"type --methods {METHODS}")
+    if OURS in {parse_id(text, "methods")[0] for text in texts} and not _of_images(tasks):
+        raise user_error(f"{OURS} on {tasks[0]}", "it needs a supernet, so images", "type --task digits")
     return _comparison(options, texts), texts
 
 
+def _check_tasks(tasks: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Tables or images, every one once, and each with what it needs."""
+    data = options["data"]
+    for name in tasks or [""]:
+        if name not in TASKS and not image_trials.named(name, data):
+            images = "digits, or images in --data"
+            raise unknown("task", name, [*TASKS, images], "--task")
+    if len(set(tasks)) < len(tasks):
+        raise user_error(f"--task {options['task']}", "allowed: every task once", "leave one out")
+    needing = [name for name in tasks if name in TASKS and name not in tabular.MADE_UP]
+    if needing and data is None:
+        raise user_error(f"task {needing[0]} without --data", "its table is in a folder", "type --data FOLDER")
+    if _of_images(tasks):
+        if named := [name for name in tasks if name in TASKS]:
+            raise user_error(f"{named[0]} beside images", "allowed: tables or images", "make two comparisons")
+        if options["protocol"] not in image_trials.PROTOCOLS:
+            raise unknown("protocol", options["protocol"], image_trials.PROTOCOLS, "--protocol")
+        return
+    defaults = {name: p.default for name, p in inspect.signature(bench).parameters.items()}
+    for name in IMAGE_OPTIONS:
+        if options[name] != defaults[name]:
+            flag = f"--{name.replace('_', '-')}"
+            raise user_error(f"{flag} with {tasks[0]}", "it is for images", f"leave {flag} out")
+
+
+def _of_images(tasks: Sequence[str]) -> bool:
+    return any(name not in TASKS for name in tasks)
+
+
 def _comparison(options: Mapping[str, Any], texts: Sequence[str]) -> Comparison:
+    tasks = tuple(split_texts(options["task"]))
+    images = _of_images(tasks)
     return Comparison(
-        tuple(split_texts(options["task"])), contenders_of(texts, _tuning(options["tuning_queries"])),
-        options["queries"], options["seeds"], options["seed"], options["networks"],
+        tasks, contenders_of(texts, _tuning(options["tuning_queries"])), options["queries"], options["seeds"],
+        options["seed"], options["networks"] or (TRAINED if images else NETWORKS), options["trainings"] * images,
     )  # fmt: skip
 
 
@@ -169,14 +225,46 @@ def _tuning(text: str) -> dict[str, float] | float:
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def _run_all(
-    run: Run, compared: Comparison, tables: Mapping[str, Task], options: Mapping[str, Any], engine: Engine, workers: int
-) -> list[records.Record]:  # fmt: skip
-    setting = {"data": options["data"] or "", "cost": options["cost"]}
-    jobs = [
-        Job(tabular.RUN, setting, trials_of(compared, name, tabular.protocol_of(table, options["cost"])))
-        for name, table in tables.items()
-    ]
+class Work(NamedTuple):
+    """The tasks of a comparison: what their trials share, and what runs them.
+
+    Attributes:
+        run, setting: of a `Job`.
+        protocols: of every task.
+        facts: what a table says about itself, for the queries spent on it.
+        pool: networks of the first task, for an ablation.
+    """
+
+    run: str
+    setting: dict[str, Any]
+    protocols: dict[str, dict[str, Any]]
+    facts: Callable[[str, list[float]], dict[str, Any] | None]
+    pool: Callable[[], Pool]
+
+
+def _tables(compared: Comparison, options: Mapping[str, Any]) -> Work:
+    data, cost = options["data"] or "", options["cost"]
+    tables = {name: tabular.opened(name, data, cost) for name in compared.tasks}
+    return Work(
+        tabular.RUN, {"data": data, "cost": cost},
+        {name: tabular.protocol_of(table, cost) for name, table in tables.items()},
+        lambda name, spent: tabular.facts_of(tables[name], data, spent), lambda: tables[compared.tasks[0]].pool,
+    )  # fmt: skip
+
+
+def _images(run: Run, compared: Comparison, options: Mapping[str, Any]) -> Work:
+    data = options["data"]
+    setting = {"data": data, "supernets": str((run.path / SUPERNETS).resolve())}
+    protocols = {name: image_trials.protocol_of(name, data, options) for name in compared.tasks}
+    first = compared.tasks[0]
+    return Work(
+        image_trials.RUN, setting, protocols, lambda name, spent: None,
+        lambda: image_trials.pool_of(first, data, protocols[first]),
+    )  # fmt: skip
+
+
+def _run_all(run: Run, compared: Comparison, work: Work, engine: Engine, workers: int) -> list[records.Record]:
+    jobs = [Job(work.run, work.setting, trials_of(compared, name, work.protocols[name])) for name in compared.tasks]
     with progress("bench") as shown:
 
         def told(done: Done | None, count: int, total: int) -> None:
@@ -193,16 +281,18 @@ def _run_all(
 
 
 def _written(
-    run: Run, found: list[records.Record], tables: Mapping[str, Task], compared: Comparison,
-    options: Mapping[str, Any], against: str | None, spent: Mapping[str, float],
+    run: Run, found: list[records.Record], work: Work, options: Mapping[str, Any], against: str | None,
+    spent: Mapping[str, float],
 ) -> dict[str, Any]:  # fmt: skip
     """Judge, write the folder's files, and return what `--json` prints."""
-    spent_at = {r.queries + r.spent("queries", "tuning") for r in found if r.queries}
-    facts = {name: tabular.facts_of(table, options["data"] or "", sorted(spent_at)) for name, table in tables.items()}
-    summary, config = summarise(found, facts, against=against), run.config
+    spent_at = sorted({r.queries + r.spent("queries", "tuning") for r in found if r.queries})
+    known = {name: facts for name in work.protocols if (facts := work.facts(name, spent_at))}
+    summary, config = summarise(found, known, against=against), run.config
     asked = {**config["options"], "command": command_of(config["options"])}
     about = {name: config[name] for name in ("versions", "commit", "hardware")}
-    everything = {"kind": "bench", "asked": asked, "ablation": against, **summary, **about}
+    everything = {
+        "kind": "bench", "asked": asked, "protocols": work.protocols, "ablation": against, **summary, **about
+    }  # fmt: skip
     run.write("bench.json", json.loads(embed(everything)))  # without NaN
     records.write_parquet(run.path / "records.parquet", found)
     report = write_report(run.path)

@@ -1,0 +1,252 @@
+"""Trials on images for `bench`: a search on a supernet, its network trained, its test accuracy read once.
+
+    supernet of a search seed     one for all methods: the default search's training, kept in the run folder
+    method                        at most `queries` networks scored on it (held-out cross-entropy)
+    the network found             trained by the recipe from another seed, on the training part
+    validation, test              its accuracy on the held-out part, and on the test part after all else
+
+`single-path` is the default search's own selection; every other method is a query method. A random network is drawn
+from the same space and budget and trained alike. Budgets count MACs or parameters, or take a device's table (`--cost`):
+nothing is timed, so a comparison gives the same figures on any machine of one architecture.
+
+Passes in the ledger: "passes" are images through a network that is trained, "forward" those that only score.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from singlepath import data as data_room
+from singlepath.architecture import Architecture
+from singlepath.bench.protocol import OURS, RANDOM_NETWORK, name_of
+from singlepath.bench.records import Entry, Point, Record, Trial
+from singlepath.costs import Budget, CostModel, count_costs, parse_budget
+from singlepath.costs.budget import FILL, resolve
+from singlepath.data import BUILTIN, Data
+from singlepath.data.splits import generator
+from singlepath.devices import device
+from singlepath.errors import user_error
+from singlepath.pipeline.setup import best_device, keep_memory, make_space
+from singlepath.pipeline.trials import counted
+from singlepath.runs import Run, environment, write_atomic
+from singlepath.search import METHODS
+from singlepath.search.base import Problem
+from singlepath.search.budget import random_networks
+from singlepath.search.ledger import Lock
+from singlepath.search.query_methods import make_method
+from singlepath.search.scoring import Scorer
+from singlepath.search.selection import select
+from singlepath.search.space_pool import SpacePool, query_supernet
+from singlepath.spaces import Space, parse_id
+from singlepath.supernet import Supernet
+from singlepath.training import Recipe, evaluate, get_recipe, train_network
+from singlepath.training.loop import fit
+
+__all__ = ["PROTOCOLS", "RUN", "ImageTask", "named", "opened", "pool_of", "protocol_of", "run_trial"]
+
+RUN = f"{__name__}:run_trial"
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "reduced": {"space": "mobile-small(width=0.5)", "limit": 8_000, "search_epochs": None, "epochs": 10},
+    "full": {"space": "mobile-small", "limit": None, "search_epochs": None, "epochs": None},
+}
+"""What options that are not given are: the space, training images, epochs of the supernet and of a final training."""
+SUPERNET = "single-path"  # whose training all methods share
+FEW = 8
+SPLIT_SEED = 0  # of the held-out part: a search seed changes the search alone
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """Images, the space and the budget that networks are searched in, and how each is trained."""
+
+    data: Data
+    space: Space
+    budget: Budget
+    recipe: Recipe
+    search_epochs: int | None
+
+    def problem(self, seed: int) -> Problem:
+        return Problem(self.space, self.data, self.budget, seed, self.search_epochs, device=best_device())
+
+
+def named(text: str, folder: str | None) -> bool:
+    """Whether a task's text names images: built-in ones, or something in the data folder."""
+    name = parse_id(text, "task")[0]
+    return name in BUILTIN or (folder is not None and bool(name) and (Path(folder) / name).exists())
+
+
+def protocol_of(text: str, folder: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial's result depends on beside its method: plain values, from which `opened` makes the task.
+
+    Raises:
+        UserError: the images, the space, the budget or an option is not one.
+    """
+    own = {key: options[key] for key in PROTOCOLS["full"] if options[key] is not None}
+    kind = options["protocol"]
+    asked = {
+        **PROTOCOLS[kind],
+        **own,
+        "budget": options["budget"],
+        "recipe": options["recipe"],
+        "cost": options["cost"],
+    }
+    made = _made(text, folder or "", **asked)
+    changed = any(PROTOCOLS[kind][key] != value for key, value in own.items())
+    return {
+        "kind": "images", "name": f"{kind}, changed" if changed else kind, "asked": asked, "space": made.space.id,
+        "limit": made.budget.limit, "unit": made.budget.costs.unit, "images": made.data.fingerprint[:16],
+        "training_images": len(made.data.train), "held_out_images": len(made.data.val),
+        "recipe": asdict(made.recipe), "compute": best_device(),
+    }  # fmt: skip
+
+
+@cache
+def opened(text: str, folder: str, asked: str) -> ImageTask:
+    """The task of a text and of a protocol's `asked` as JSON; read once a process."""
+    keep_memory()
+    return _made(text, folder, **json.loads(asked))
+
+
+def pool_of(text: str, folder: str | None, protocol: Mapping[str, Any]) -> SpacePool:
+    """A few networks of the task's budget."""
+    problem = opened(text, folder or "", json.dumps(protocol["asked"])).problem(0)
+    return SpacePool(problem, FEW, generator(0, "pool"))
+
+
+def _made(
+    text: str, folder: str, *, space: str, limit: int | None, search_epochs: int | None, epochs: int | None,
+    budget: str, recipe: str, cost: str,
+) -> ImageTask:  # fmt: skip
+    name, own = parse_id(text, "task")
+    first = make_space(space, **own)
+    wanted = parse_budget(budget)
+    if wanted.kind == "latency" and cost in COUNTED:
+        raise user_error(
+            f"--budget {budget} without a latency table", "allowed here: 60%, 20MMACs, 1Mparams, or a table",
+            "type --cost TABLE.json, or --budget 60%",
+        )  # fmt: skip
+    source = name if name in BUILTIN else str(Path(folder) / name)
+    data = data_room.load(source, size=first.input_size, channels=first.in_channels, seed=SPLIT_SEED, limit=limit)
+    chosen = make_space(space, **own, classes=len(data.classes))
+    resolved = resolve(wanted, lambda kind: costs_of(chosen, kind, cost), share_of=COUNTED.get(cost, "latency"))
+    fitted = get_recipe(recipe).fitted(len(data.train), epochs, None)
+    return ImageTask(data, chosen, resolved, fitted, search_epochs)
+
+
+COUNTED = {"": "macs", "mmacs": "macs", "parameters": "parameters"}
+
+
+def costs_of(space: Space, kind: str, cost: str) -> CostModel:
+    """MACs or parameters, counted; or the latency of a device's table.
+
+    Raises:
+        UserError: the device has no table, or it is of another space.
+    """
+    if kind != "latency":
+        return count_costs(space, kind)
+    table = device(cost).table
+    if table is None:
+        raise user_error(f"--cost {cost}", "allowed: mmacs, parameters, or a latency table", "type --cost TABLE.json")
+    table.check(space)
+    return table.costs(space)
+
+
+# -- one trial --------------------------------------------------------------------------------------------------------
+
+
+def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
+    """A search or a random network, trained and tested; `setting` has the folders of the data and of the supernets."""
+    torch.set_num_threads(1)  # sums depend on their number
+    task = opened(trial.task, setting["data"] or "", json.dumps(trial.protocol["asked"]))
+    if trial.method == RANDOM_NETWORK:
+        found, ledger = random_network(task, trial.search_seed), [Entry("search", "queries", 0)]
+    else:
+        found, ledger = searched(task, trial, Path(setting["supernets"]))
+    if tuning := dict(trial.protocol.get("tuning", {})).get(name_of(trial), 0):
+        ledger.append(Entry("tuning", "queries", tuning))
+    assert trial.training_seed is not None
+    data, images = task.data, task.data.train
+    network = train_network(
+        task.space.network(found), data, task.recipe, seed=trial.training_seed, images=images, device=best_device()
+    )
+    ledger.append(Entry("training", "passes", task.recipe.epochs * len(images)))
+    validation, test = (
+        100 * evaluate(network, part, data.preprocess, classes=len(data.classes), device=best_device())["accuracy"]
+        for part in (data.val, data.open_test())
+    )
+    name, here = task.space.string(found), environment()
+    curve = (Point(trial.budget["queries"], name, validation, test),)
+    return Record(trial, name, validation, test, tuple(ledger), curve, here["versions"], here["commit"])
+
+
+def random_network(task: ImageTask, number: int) -> Architecture:
+    """The number-th of one random order of the budget's networks: distinct, and the same ones however many."""
+    costs, limit = task.budget.costs, task.budget.limit
+    least = min(FILL * limit, costs.largest)
+    found = random_networks(task.space, costs, least, limit, number + 1, generator(SPLIT_SEED, "random networks"))
+    if len(found) <= number:
+        raise user_error(
+            f"{number + 1} random networks", f"this budget has {len(found)}", f"type --networks {len(found)}"
+        )
+    return found[number]
+
+
+def searched(task: ImageTask, trial: Trial, folder: Path) -> tuple[Architecture, list[Entry]]:
+    """(what a method finds on the supernet of the trial's search seed, what it cost)."""
+    problem, queries = task.problem(trial.search_seed), int(trial.budget["queries"])
+    supernet, passes = supernet_of(problem, trial, folder)
+    scorer = Scorer.of(problem, supernet)
+    if trial.method == OURS:
+        found = select(problem, supernet, trial.settings["select"], queries, scorer)
+        spent = found.selection["candidates"]
+    else:
+        method = make_method(trial.method, **trial.settings)
+        found, _ = query_supernet(problem, supernet, trial.method, method, queries, scorer)
+        spent = found.selection["evaluations"]
+    tuned = found.selection.get("fine_tuning_passes", 0)
+    return found.architecture, [
+        Entry("search", "queries", spent), Entry("search", "passes", passes + tuned),
+        Entry("search", "forward", scorer.passes),
+    ]  # fmt: skip
+
+
+def supernet_of(problem: Problem, trial: Trial, folder: Path) -> tuple[Supernet, int]:
+    """(the supernet of a search seed in eval mode, the image passes it took): trained once, by whoever comes first.
+
+    Others wait for it. A training that was stopped goes on.
+    """
+    name = Trial(trial.task, SUPERNET, problem.seed, None, {}, {**trial.protocol, "tuning": {}}, {}).digest
+    path = folder / f"{name}.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(folder / f"{name}.lock"):
+        if not path.is_file():
+            weights, passes = trained(problem, folder / name)
+            buffer = io.BytesIO()
+            torch.save({"weights": weights, "passes": passes}, buffer)
+            write_atomic(path, buffer.getvalue())
+        kept = torch.load(path, weights_only=True)
+    supernet = Supernet(problem.space)
+    supernet.load_state_dict(kept["weights"])
+    return supernet.to(problem.device).eval(), kept["passes"]
+
+
+def trained(problem: Problem, folder: Path) -> tuple[dict[str, Any], int]:
+    """(weights, image passes) of the default search's training, without its selection."""
+    method = counted(METHODS[SUPERNET], SUPERNET)
+    with Run.open(folder, {"seed": problem.seed}, resume=(folder / "config.yaml").is_file()) as run:
+        state = method.start(problem)
+        plan = method.plan(problem, state)
+        state["steps_per_epoch"] = plan.steps_per_epoch
+        fit(
+            state, lambda s, batch: method.step(problem, s, batch), plan.batches, epochs=plan.epochs,
+            steps_per_epoch=plan.steps_per_epoch, tag="search", run=run, log=plan.log, log_steps=plan.log_steps,
+        )  # fmt: skip
+    return {k: v.cpu() for k, v in method.weights(state).items()}, int(state["passes"])
