@@ -34,7 +34,7 @@ from singlepath.data import BUILTIN, Data
 from singlepath.data.splits import generator
 from singlepath.devices import device
 from singlepath.errors import user_error
-from singlepath.pipeline.setup import best_device, keep_memory, make_space
+from singlepath.pipeline.setup import best_device, keep_memory
 from singlepath.pipeline.trials import counted
 from singlepath.runs import Run, environment, write_atomic
 from singlepath.search import METHODS
@@ -45,7 +45,7 @@ from singlepath.search.query_methods import make_method
 from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
 from singlepath.search.space_pool import SpacePool, query_supernet
-from singlepath.spaces import Space, parse_id
+from singlepath.spaces import Space, make, parse_id
 from singlepath.supernet import Supernet
 from singlepath.training import Recipe, evaluate, get_recipe, train_network
 from singlepath.training.loop import fit
@@ -126,7 +126,7 @@ def _made(
     budget: str, recipe: str, cost: str,
 ) -> ImageTask:  # fmt: skip
     name, own = parse_id(text, "task")
-    first = make_space(space, **own)
+    first = make(space, **own)
     wanted = parse_budget(budget)
     if wanted.kind == "latency" and cost in COUNTED:
         raise user_error(
@@ -135,7 +135,7 @@ def _made(
         )  # fmt: skip
     source = name if name in BUILTIN else str(Path(folder) / name)
     data = data_room.load(source, size=first.input_size, channels=first.in_channels, seed=SPLIT_SEED, limit=limit)
-    chosen = make_space(space, **own, classes=len(data.classes))
+    chosen = make(space, **own, classes=len(data.classes))
     resolved = resolve(wanted, lambda kind: costs_of(chosen, kind, cost), share_of=COUNTED.get(cost, "latency"))
     fitted = get_recipe(recipe).fitted(len(data.train), epochs, None)
     return ImageTask(data, chosen, resolved, fitted, search_epochs)

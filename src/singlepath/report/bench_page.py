@@ -24,6 +24,10 @@ FOOTER = (
 CURVES = len(COLOURS)
 MOST_TESTS = 400
 SAID = 5  # names in a sentence
+PASSES = {
+    "search_passes": "Image passes of the supernet", "forward": "of scoring, forward only",
+    "training": "of the network's training",
+}  # fmt: skip
 Values = Mapping[str, Any]
 
 
@@ -73,6 +77,10 @@ def _figure(values: Values, name: str, key: str, decimals: int = 2, form: Callab
     """A figure with all its digits behind it, a dash where there is none."""
     value = number(values.get(name))
     return "–" if value is None else quantity(key, value, form(value) if form else f"{value:.{decimals}f}")
+
+
+def _thousands(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\u202f")
 
 
 def _with_interval(value: Any, low: Any, high: Any, key: str, decimals: int = 2) -> Any:
@@ -135,13 +143,29 @@ def _task(task: Values, key: str, summary: Values) -> Safe:
     if not rows:
         return missing("No trial of this task has ended.")
     sentence = _part(task, "table", "optimum").get("sentence")
+    protocol = _part(summary, "protocols", str(task.get("task")))
+    of = "the network that a search found, trained" if protocol.get("asked") else "the best validated network"
     intro = el(
         "p",
-        f"Test accuracy of the best validated network, mean over searches, {_level(summary)} interval. ",
+        f"Test accuracy of {of}, mean over searches, {_level(summary)} interval. ",
         f"In this table {short(sentence)}. " if sentence else None,
         "RI is the relative improvement over the random networks.",
     )
-    return join(intro, _table(rows, key, task), _chart(rows, summary))
+    return join(intro, _recipe(protocol), _table(rows, key, task), _chart(rows, summary))
+
+
+def _recipe(protocol: Values) -> Safe | None:
+    """The protocol of images, by its name and in numbers."""
+    if not protocol.get("asked"):
+        return None
+    recipe, asked = _part(protocol, "recipe"), _part(protocol, "asked")
+    budget, unit = number(protocol.get("limit")) or 0.0, short(protocol.get("unit"), 20)
+    return el(
+        "p", "Protocol ", el("strong", short(protocol.get("name"), 60)), ", the same for every method: ",
+        f"{short(protocol.get('space'), 120)}, at most {budget:.4g} {unit} ({short(asked.get('budget'), 40)}), ",
+        f"{short(protocol.get('training_images'))} training images, {short(protocol.get('held_out_images'))} held out, "
+        f"{short(recipe.get('epochs'))} epochs of the recipe {short(recipe.get('name'), 40)} for a found network.",
+    )  # fmt: skip
 
 
 def _level(summary: Values) -> str:
@@ -294,15 +318,19 @@ def _tau(tau: Values, key: str) -> Any:
 
 
 def _ledger(task: Values, key: str) -> Safe | None:
-    """What a search cost, tuning included, and what random search gives for as many queries."""
-    rows = []
+    """What a search cost, tuning included, and what random search gives for as many queries, or its image passes."""
+    rows, columns = [], list[str]()
     for i, row in enumerate(_rows(task, "methods")):
         spent, equal = _part(row, "ledger"), _part(row, "random_at_equal_cost")
         place = f"{key}.methods.{i}"
         figures = [_figure(spent, name, f"{place}.ledger.{name}", 0) for name in ("search", "tuning", "total")]
-        expected = _figure(equal, "mean", f"{place}.random_at_equal_cost.mean", 3)
-        rows.append([short(row.get("method"), 80), *figures, expected, _figure(row, "test", f"{place}.test", 3)])
-    columns = ["Method", "Search", "Tuning", "Queries in all", "Random search with as many, %", "The method, %"]
+        if passes := number(spent.get("search_passes")) is not None:
+            more = [_figure(spent, name, f"{place}.ledger.{name}", 0, _thousands) for name in PASSES]
+        else:
+            more = [_figure(equal, "mean", f"{place}.random_at_equal_cost.mean", 3)]
+        rows.append([short(row.get("method"), 80), *figures, *more, _figure(row, "test", f"{place}.test", 3)])
+        asked = [*PASSES.values()] if passes else ["Random search with as many, %"]
+        columns = ["Method", "Search", "Tuning", "Queries in all", *asked, "The method, %"]
     return scroll("Ledger", table(short(task.get("task"), 60), columns, rows)) if rows else None
 
 

@@ -1,0 +1,157 @@
+"""`singlepath bench` on images: the same supernet and cost for every method, and figures that nothing changes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.pipeline.helpers import printed, run
+
+from singlepath.bench.records import Record, read
+from singlepath.data import Data
+from singlepath.pipeline import image_trials
+from singlepath.spaces import make
+
+IMAGES = [
+    "bench", "--task", "digits", "--limit", 200, "--search-epochs", 1, "--epochs", 1, "--networks", 3, "--seeds", 2,
+    "--queries", 12, "--space", "mobile-small(width=0.25, input_size=16)", "--budget", "60%",
+]  # fmt: skip
+METHODS = ["--methods", "single-path,random,weaknas"]
+HERE = ["--workers", 0]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished comparison, made by two processes."""
+    folder = tmp_path_factory.mktemp("bench-images") / "first"
+    return folder, printed(*IMAGES, *METHODS, "--workers", 2, "--out", folder)
+
+
+def records_of(folder: Path) -> list[Record]:
+    return read(folder / "records")
+
+
+def comparable(folder: Path) -> dict[str, str]:
+    return {p.name: re.sub(r'"commit": [^,]*, ', "", p.read_text()) for p in (folder / "records").glob("*.jsonl")}
+
+
+def accuracy(records: list[Record]) -> float:
+    return float(np.mean([r.test for r in records if r.test is not None]))
+
+
+def test_every_method_has_the_same_supernets_budget_and_training(made: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = made
+    space = make("mobile-small(width=0.25, input_size=16)")
+    by_method: dict[str, list[Record]] = {}
+    for record in records_of(folder):
+        by_method.setdefault(record.trial.method, []).append(record)
+        assert record.trial.protocol["name"] == "reduced, changed" and 0 <= (record.test or 0.0) <= 100
+        cost = image_trials.costs_of(space, "macs", "").of(space.indices(space.parse(record.network)))
+        assert 0.9 * record.trial.protocol["limit"] <= cost <= record.trial.protocol["limit"]
+        assert record.spent("passes", "training") == record.trial.protocol["training_images"]
+    networks = by_method.pop("random-network")
+    assert len({r.network for r in networks}) == 3 and not any(r.spent("passes", "search") for r in networks)
+    assert set(by_method) == {"single-path", "random", "weaknas"}
+    assert len({r.spent("passes", "search") for rows in by_method.values() for r in rows}) == 1
+    assert all(0 < r.queries <= 12 and r.spent("forward") > 0 for rows in by_method.values() for r in rows)
+    assert len(list((folder / "supernets").glob("*.pt"))) == 2, "one a search seed"
+    assert {r.trial.training_seed for rows in by_method.values() for r in rows} == {1000, 1001}
+    rows = {m["method"]: m for m in found["tasks"][0]["methods"]}
+    for name, trials in by_method.items():
+        ri = 100 * (accuracy(trials) / accuracy(networks) - 1)
+        assert rows[name]["ri"]["value"] == pytest.approx(ri) and rows[name]["verdict"]
+        assert rows[name]["ledger"]["search_passes"] == by_method["random"][0].spent("passes", "search")
+        assert "regret" not in rows[name], "what luck of training the best had is no yardstick"
+
+
+def test_a_stopped_one_goes_on_to_the_same_figures(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder, _ = made
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    kept = sorted((again / "records").glob("*.jsonl"))
+    for path in kept[::3]:
+        path.unlink()
+    next((again / "supernets").glob("*.pt")).unlink()
+    shutil.rmtree(next(p for p in (again / "supernets").iterdir() if p.is_dir()))
+    printed("bench", "--resume", again, *HERE)
+    assert comparable(again) == comparable(folder), "in this process as in two others"
+
+
+def test_the_test_part_is_read_after_the_training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def seen(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            order.append(name)
+            return function(*args, **kwargs)
+
+        return called
+
+    monkeypatch.setattr(image_trials, "train_network", seen("train", image_trials.train_network))
+    monkeypatch.setattr(image_trials, "query_supernet", seen("search", image_trials.query_supernet))
+    monkeypatch.setattr(Data, "open_test", seen("test", Data.open_test))
+    image_trials.opened.cache_clear()
+    once = [2 if value == 3 else 1 if value == 2 else value for value in IMAGES]
+    printed(*once, "--methods", "random", *HERE, "--out", tmp_path / "run")
+    assert order == ["search", "train", "test", "train", "test", "train", "test"]
+
+
+def test_trainings_of_one_network_are_one_search(tmp_path: Path) -> None:
+    found = printed(*IMAGES, "--methods", "random", "--trainings", 2, *HERE, "--out", tmp_path / "run")
+    (row,) = found["tasks"][0]["methods"]
+    assert row["runs"] == 2 and found["trials"] == 2 * (2 + 3)
+    summary = json.loads((tmp_path / "run/bench.json").read_text())
+    assert summary["tasks"][0]["seed_ranks"]["networks"] == 3 and summary["tasks"][0]["seed_ranks"]["seeds"] == 2
+    mine = [r for r in records_of(tmp_path / "run") if r.trial.method == "random"]
+    assert len({r.network for r in mine if r.trial.search_seed == 0}) == 1
+    assert len({r.trial.training_seed for r in mine}) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "digits,toy"], "tables or images"),
+        (["--task", "no-such"], "no-such"),
+        (["--task", "toy", "--epochs", 2], "--epochs with toy"),
+        (["--task", "toy", "--methods", "single-path"], "needs a supernet"),
+        (["--task", "digits", "--methods", "single-path(select='gates')"], "select=score"),
+        (["--task", "digits", "--protocol", "fast"], "reduced"),
+        (["--task", "digits", "--budget", "80ms"], "without a latency table"),
+        (["--task", "digits", "--budget", "0.001MMACs"], "below the smallest"),
+        (["--task", "digits", "--epochs", 0], "--epochs 0"),
+        (["--task", "digits(colour=3)"], "colour"),
+        (["--task", "digits", "--space", "no-space"], "no-space"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[Any], said: str, tmp_path: Path) -> None:
+    code, out, err = run("bench", *arguments, "--out", tmp_path / "run", *HERE)
+    assert code == 2 and not out and said in err.splitlines()[-1] and "Traceback" not in err
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser(made: tuple[Path, dict[str, Any]]) -> None:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if (program := next((path for name in names if (path := shutil.which(name))), None)) is None:
+        pytest.skip("no chromium, chromium-browser or google-chrome is installed")
+    folder, found = made
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1240, "height": 900})
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto((folder / "report.html").resolve().as_uri())
+        text = page.inner_text("body")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert not problems and wide <= 1240
+    for method in found["tasks"][0]["methods"]:
+        assert method["method"] in text and f"{method['ri']['value']:.2f}".replace("-", "\u2212")[-4:] in text
+    assert "reduced, changed" in text and "not different" in text and "Image passes of the supernet" in text
