@@ -2,11 +2,11 @@
 
 A supernet is trained on CIFAR-10 as `macro.SETTINGS` says (reduced protocol, the same for every contender: width 0.25,
 random 24 px windows, `--passes` image passes), networks are scored by held-out cross-entropy, scores are smoothed by
-the additive fit of `search.additive`, and both are compared with the table by Kendall's tau. The settings were chosen
-on the `TUNED` networks that come first in a fixed random order; they are left out here, and --tuning reads them alone.
-The first `--paper-networks` of them are also scored by the paper mode's supernet, trained for as many image passes on
-the same part of the data: masked, under each network's gates, its BN statistics recalibrated.
-Resumable: every seed is a run folder under `--out`.
+the model of `search.score_model`, with pairs of layers and without, and all are compared with the table by Kendall's
+tau. The settings were chosen on the `TUNED` networks that come first in a fixed random order; they are left out here,
+and --tuning reads them alone. The first `--paper-networks` of them are also scored by the paper mode's supernet,
+trained for as many image passes on the same part of the data: masked, under each network's gates, its BN statistics
+recalibrated. Resumable: every seed is a run folder under `--out`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from macro import Protocol, Truth, add_options, loaded, problem_of, searched, ta
 from singlepath.architecture import Architecture
 from singlepath.pipeline.setup import keep_memory
 from singlepath.runs import write_json
-from singlepath.search.additive import additive_fit, predicted
+from singlepath.search.score_model import fitted, predicted
 from singlepath.search.scoring import Scorer
 from singlepath.supernet import recalibrate
 from singlepath.supernet.paper import PaperSupernet, set_gates
@@ -30,7 +30,7 @@ from singlepath.training.train import image_losses
 
 LIMITS = {"tau": 0.84, "in deciles": 0.70}
 TUNED = 300
-SCORES, PAPER = ("raw", "additive"), ("raw, the paper mode's networks", "paper mode")
+SCORES, PAPER = ("raw", "additive", "model"), ("raw, the paper mode's networks", "paper mode")
 
 
 def main() -> int:
@@ -58,7 +58,7 @@ def main() -> int:
     counted = {"counting MACs": taus(mmacs, truth, mmacs), "counting layers": taus(layers, truth, mmacs)}
     shown = [[f"seed {r['seed']}, {k}", *r[k]] for r in results for k in (*SCORES, *PAPER) if k in r]
     print(table(["score", "tau", "in deciles"], shown + [[k, *v] for k, v in counted.items()]))
-    best = [r["additive"] for r in results]
+    best = [r["model"] for r in results]
     mean, inside = (float(np.mean([b[i] for b in best])) for i in (0, 1))
     checks = [at_least("Kendall tau, mean over seeds", mean, LIMITS["tau"]),
               at_least("mean inside MACs deciles", inside, LIMITS["in deciles"])]  # fmt: skip
@@ -80,15 +80,15 @@ def one_seed(
     own = [Architecture(space.id, a.choices) for a in networks]
     scorer.score(own)
     raw = np.array([-scorer(a) for a in own])
-    fit = additive_fit(space, {a: (0, scorer.known[a]) for a in own})
-    smooth = predicted(space, fit, own)
+    known = {a: (0, scorer.known[a]) for a in own}
+    models = {"additive": fitted(space, known, pairs=False), "model": fitted(space, known)}
     write_json(
         protocol.folder / f"scores-{seed}-{protocol.label}.json",
         {"".join(map(str, space.indices(a))): -s for a, s in zip(own, raw, strict=True)},
     )
     return {
         "seed": seed, "minutes": minutes, "passes": passes, "raw": taus(raw, truth, mmacs),
-        "additive": taus(smooth, truth, mmacs), "scores": raw,
+        **{name: taus(predicted(space, m, own), truth, mmacs) for name, m in models.items()}, "scores": raw,
     }  # fmt: skip
 
 

@@ -23,8 +23,8 @@ from singlepath.data import Data
 from singlepath.data.splits import generator
 from singlepath.runs import read_json, write_atomic, write_json
 from singlepath.search import readout, scoring, selection
-from singlepath.search.additive import additive_fit, predicted
 from singlepath.search.base import Problem
+from singlepath.search.score_model import fitted, predicted
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn
 from singlepath.search.single_path import DEFAULTS
 from singlepath.supernet import Supernet, recalibrate, together
@@ -193,10 +193,10 @@ def separate_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: 
 def shortlist(
     reader: Reader, problem: Problem, scorer: Scorer, chosen: Architecture, count: int
 ) -> list[Architecture]:  # fmt: skip
-    """The choice, then the affordable networks that the additive fit of the scores puts first."""
+    """The choice, then the affordable networks that the model of the scores puts first."""
     fits = [a for a in reader.networks if problem.cost(a) <= problem.budget.target]  # by choices, and so are equals
     space = scorer.supernet.space
-    value = predicted(space, additive_fit(space, scorer.sampled), fits)
+    value = predicted(space, fitted(space, scorer.sampled), fits)
     order = [fits[i] for i in np.argsort(-value, kind="stable")]
     return list(dict.fromkeys([scorer.name(chosen), *order]))[:count]
 

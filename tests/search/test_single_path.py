@@ -20,8 +20,6 @@ from singlepath.data import Data
 from singlepath.errors import UserError
 from singlepath.search import METHODS, Problem, run_search
 from singlepath.search import single_path as sp
-from singlepath.search.additive import additive_fit
-from singlepath.search.budget import best_under
 from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
 from singlepath.spaces import make
@@ -334,27 +332,6 @@ def test_a_larger_network_that_scores_better_fills_the_budget(monkeypatch: pytes
     found = select(asked, build(SPACE, 0), "score", 96)
     assert asked.budget.filled(asked.cost(found.architecture)) and found.underfilled_reason is None
     assert asked.cost(found.architecture) <= asked.budget.target
-
-
-def test_the_additive_fit_recovers_an_additive_truth() -> None:
-    rng = np.random.default_rng(0)
-    truth = [rng.normal(size=len(layer.options)) for layer in SPACE.searchable]
-
-    def value(indices: tuple[int, ...]) -> float:
-        return 3.0 + float(sum(t[i] for t, i in zip(truth, indices, strict=True)))
-
-    drawn = [SPACE.sample(rng) for _ in range(300)]
-    known = {a: value(SPACE.indices(a)) for a in drawn[:200]}
-    fit = additive_fit(SPACE, {a: (0, v) for a, v in known.items()})
-    unseen = [SPACE.indices(a) for a in drawn[200:]]
-    predicted = [sum(f[i] for f, i in zip(fit, indices, strict=True)) for indices in unseen]
-    assert np.corrcoef(predicted, [-value(i) for i in unseen])[0, 1] > 0.999
-    for fitted, true in zip(fit, truth, strict=True):
-        assert np.allclose(np.array(fitted) - np.mean(fitted), -(true - true.mean()), atol=0.25)
-    asked = problem("0.9MMACs")
-    best = best_under(fit, asked.costs, asked.budget.target)
-    truly = best_under([list(-t) for t in truth], asked.costs, asked.budget.target)
-    assert best is not None and truly is not None and value(best) <= value(truly) + 0.3
 
 
 def test_gates_are_logged_where_they_are_trained() -> None:

@@ -1,14 +1,12 @@
-"""`score`: random networks of the whole space are scored, and an additive fit of the scores chooses, exactly.
+"""`score`: random networks of the whole space are scored, and a model of the scores chooses the best of the budget.
 
-    CE(a) ~ b + sum over layers of w[layer, option of a]           ridge regression (`additive`)
-    answer = argmin of the fit over all networks of the budget     a multiple-choice knapsack (`budget`)
+    -CE(a) ~ b + what its layers say + what pairs of them say      ridge regression (`score_model`)
+    answer = argmax of the model over all networks of the budget
 
-Why the fit and not the lowest score: a supernet is wrong about single networks by more than the images show, so that
-the lowest of many scores is low by error; the fit averages over all networks with the same option. Why random networks
-of the *whole* space, whatever they cost: those of one budget trade one layer against another, which says little of
-each. One sample serves every budget. Measured on NAS-Bench-Macro (docs/results.md).
+Why random networks of the *whole* space, whatever they cost: those of one budget trade one layer against another, which
+says little of each. One sample serves every budget. Measured on NAS-Bench-Macro (docs/results.md).
 
-The fit's best network and its best that fills the budget are scored too: a network that leaves more than a tenth of
+The model's best network and its best that fills the budget are scored too: a network that leaves more than a tenth of
 the budget unused must be better beyond noise.
 """
 
@@ -16,9 +14,9 @@ from __future__ import annotations
 
 from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
-from singlepath.search.additive import additive_fit
 from singlepath.search.base import Found, Problem
-from singlepath.search.budget import best_under, random_networks
+from singlepath.search.budget import random_networks
+from singlepath.search.score_model import best_by, fitted
 from singlepath.search.scoring import Scorer, concluded, least_of, no_network
 from singlepath.supernet import Supernet
 
@@ -52,11 +50,11 @@ def drawn_anywhere(problem: Problem, count: int) -> list[Architecture]:
 
 
 def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> list[Architecture]:
-    """By the fit: the best network that fills the budget, where one does, and the best that fits it."""
-    fit, target = additive_fit(problem.space, {a: scorer.sampled[a] for a in sample}), problem.budget.target
-    found = (best_under(fit, problem.costs, target, least) for least in (least_of(problem), 0.0))
-    names = (scorer.name(problem.space.architecture(indices)) for indices in found if indices is not None)
-    few = [a for a in dict.fromkeys(names) if problem.cost(a) <= target]
+    """By the model: the best network that fills the budget, where one does, and the best that fits it."""
+    space, target = problem.space, problem.budget.target
+    model = fitted(space, {scorer.name(a): scorer.sampled[scorer.name(a)] for a in sample})
+    found = (best_by(space, model, problem.costs, target, least) for least in (least_of(problem), 0.0))
+    few = list(dict.fromkeys(space.architecture(indices) for indices in found if indices is not None))
     if not few:
         raise no_network(problem)
     return few

@@ -1,4 +1,4 @@
-"""What every selection shares: scores of sub-networks, the additive fit, and the rule that takes one of them.
+"""What every selection shares: scores of sub-networks, the model of the scores, and the rule that takes one of them.
 
 Networks are scored by held-out cross-entropy with recalibrated BN statistics and a classifier refitted to each
 (`readout`), never by accuracy, which ranks far worse. Whatever a selection has scored, `concluded` takes its answer by
@@ -22,10 +22,10 @@ from singlepath.costs.budget import FILL
 from singlepath.data import Batch, batches, evaluation_batches
 from singlepath.data.splits import generator
 from singlepath.errors import user_error
-from singlepath.search.additive import PartScore
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
 from singlepath.search.readout import refitted_losses, refitting_images
+from singlepath.search.score_model import PartScore
 from singlepath.supernet import Supernet, children_features
 
 __all__ = [
@@ -87,7 +87,7 @@ class Scorer:
             self.known[name] = float(losses[name].double().mean())
 
     def sample(self, architectures: Iterable[Architecture]) -> None:
-        """Score networks for an additive fit: the images are split, and every network is scored on one part."""
+        """Score networks for a model: the images are split, and every network is scored on one part."""
         new = list(dict.fromkeys(n for n in map(self.name, architectures) if n not in self.sampled))
         parts = max(1, min(self.most_parts(), len(new) // TOGETHER))
         if parts == 1:

@@ -2,7 +2,7 @@
 
 | selection | file | how it chooses |
 |---|---|---|
-| `score` | `by_score` | scored networks of the budget, an additive fit of their scores, a knapsack |
+| `score` | `by_score` | random networks are scored; a model of the scores in layers and pairs of layers chooses |
 | `gates` | `by_gates` | the most probable network under the gates, a knapsack; scores nothing |
 | `evolution` | `evolution` | regularised evolution (arXiv 1802.01548) |
 | `weaknas` | `weaknas` | a sequence of weak predictors (arXiv 2102.10490) |

@@ -212,6 +212,15 @@ class Space:
                 choices[i] = token
         return Architecture(architecture.space, tuple(choices))
 
+    def are_canonical(self, numbers: np.ndarray) -> np.ndarray:
+        """Of architectures by their options' numbers [N, layers], whether each is its network's canonical name, [N]."""
+        kept = np.ones(len(numbers), bool)
+        for group in self._interchangeable:
+            skip = self.searchable[group[0]].tokens.index(SKIP)
+            skipped = numbers[:, group] == skip
+            kept &= (skipped[:, 1:] >= skipped[:, :-1]).all(1)
+        return kept
+
     @cached_property
     def _interchangeable(self) -> list[list[int]]:
         groups: dict[tuple[object, ...], list[int]] = {}

@@ -1,0 +1,212 @@
+r"""A model of a supernet's scores: many networks, each scored on a part of the held-out images.
+
+    -CE(a on part p) ~ b_p + sum over layers i of w[i, a_i] + sum over pairs i < j of v[i, a_i, j, a_j]
+
+The part's difficulty b_p drops out where networks and scores are centred within their part. w and v are a ridge
+regression, lightly on w (`RIDGE`) and strongly on v (`PAIRS`): what two layers do together is kept as far as many
+networks say it. With so many features for so few networks it is solved in the dual: networks a and b that agree in m
+layers have the kernel
+
+    k(a, b) = m / RIDGE + m (m - 1) / 2 / PAIRS.
+
+Why a model and not the scores: a supernet is wrong about single networks by more than the images show, so that the
+lowest of many scores is low by error. Why pairs: layers do not add up, a fit of single layers alone misjudges networks
+of few layers, and one of the *true* accuracies of NAS-Bench-Macro loses half a point among the networks that settings
+are chosen on. What a single network's score lacks in images the number of networks gives. Figures: docs/results.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from singlepath.architecture import Architecture
+from singlepath.costs import CostModel
+from singlepath.search.budget import best_under
+from singlepath.spaces import Space
+
+__all__ = ["Model", "PartScore", "best_by", "fitted", "predicted"]
+
+RIDGE = 1e-3  # of a layer's figure, a network
+PAIRS, AMONG = (
+    0.2,
+    28,
+)  # of a pair's figure, in a space with so many pairs of layers; more pairs share the same variance
+LISTED = 50_000  # networks of a space that are compared one by one
+ROUNDS, STARTS = 20, 8  # of linearising the pairs; networks that exchanges begin at
+OUT = -1e9  # the utility of an option that is not to be taken
+
+PartScore = tuple[int, float]  # (part of the images, mean cross-entropy on it in nats)
+
+
+class Model(NamedTuple):
+    """Negative scores up to a constant, over the one-hot code x [d] of a network: x w + x V x / 2.
+
+    Attributes:
+        single: w, [d].
+        pairs: V, [d, d], symmetric, 0 within a layer.
+        mean: the mean code of the networks that it was fitted to, [d].
+    """
+
+    single: np.ndarray
+    pairs: np.ndarray
+    mean: np.ndarray
+
+    def __call__(self, codes: np.ndarray) -> np.ndarray:
+        """Of codes [N, d], [N]; greater is better."""
+        return codes @ self.single + ((codes @ self.pairs) * codes).sum(1) / 2
+
+
+def fitted(space: Space, scores: Mapping[Architecture, PartScore], *, pairs: bool = True) -> Model:
+    """The model of scores by canonical name; of fewer than two networks nothing is learnt.
+
+    Args:
+        pairs: False for the layers alone.
+    """
+    d, layers = space.encoding_size, len(space.searchable)
+    if len(scores) < 2:
+        return Model(np.zeros(d), np.zeros((d, d)), np.zeros(d))
+    part = np.array([p for p, _ in scores.values()])
+    x = np.stack([space.encode(a) for a in scores]).astype(float)
+    y = centred(-np.array([[s] for _, s in scores.values()]), part)
+    ridge = PAIRS * max(1.0, math.comb(layers, 2) / AMONG) if pairs else math.inf
+    agree = x @ x.T
+    kernel = centred(centred(agree / RIDGE + agree * (agree - 1) / 2 / ridge, part).T, part)
+    weights = np.linalg.solve(kernel + len(y) * np.eye(len(y)), y)[:, 0]
+    return Model(x.T @ weights / RIDGE, apart(space, (x.T * weights) @ x) / ridge, x.mean(0))
+
+
+def centred(rows: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Rows [N, d] less the mean of their part."""
+    rows = rows.astype(float)
+    for p in np.unique(part):
+        rows[part == p] -= rows[part == p].mean(0)
+    return rows
+
+
+def apart(space: Space, square: np.ndarray) -> np.ndarray:
+    """The matrix [d, d] with zeros within each layer."""
+    layer = np.repeat(np.arange(len(space.searchable)), [len(each.options) for each in space.searchable])
+    return np.where(layer[:, None] == layer[None, :], 0.0, square)
+
+
+def predicted(space: Space, model: Model, networks: Iterable[Architecture]) -> np.ndarray:
+    """What a model says of networks, [networks]; greater is better, up to a constant."""
+    return model(np.stack([space.encode(a) for a in networks]).astype(float))
+
+
+# -- the best of a budget ---------------------------------------------------------------------------------------------
+
+
+def best_by(
+    space: Space, model: Model, costs: CostModel, limit: float, least: float = 0.0
+) -> tuple[int, ...] | None:  # fmt: skip
+    """The option indices of the best network, by canonical name, whose cost is within [least, limit]; None where there
+    are none.
+
+    Exact in spaces of at most `LISTED` networks. In larger ones: with the pairs linearised at a network the best is a
+    knapsack, whose answer is the next network to linearise at; so is the best with any option held. From the best of
+    these every exchange of one or two layers is tried until none is better.
+    """
+    window = Window(space, costs, limit, least)
+    if math.prod(len(layer.options) for layer in space.searchable) <= LISTED:
+        every = np.indices([len(layer.options) for layer in space.searchable]).reshape(len(space.searchable), -1).T
+        return best_of(model, window, every)
+    found = [improved(model, window, start) for start in linearised(model, window)]
+    return best_of(model, window, np.array(found)) if found else None
+
+
+class Window:
+    """The networks of a cost window, by their options' numbers [N, layers]."""
+
+    def __init__(self, space: Space, costs: CostModel, limit: float, least: float) -> None:
+        self.space, self.costs, self.limit, self.least = space, costs, limit, least
+        self.sizes = [len(layer.options) for layer in space.searchable]
+        self.offsets = np.cumsum([0, *self.sizes[:-1]])
+        self.of_option = np.concatenate([np.asarray(layer) for layer in costs.layers])
+
+    def codes(self, numbers: np.ndarray) -> np.ndarray:
+        """One-hot, [N, d]."""
+        out = np.zeros((len(numbers), sum(self.sizes)))
+        np.put_along_axis(out, numbers + self.offsets, 1.0, axis=1)
+        return out
+
+    def inside(self, numbers: np.ndarray) -> np.ndarray:
+        """Those with a canonical name and a cost of the window."""
+        cost = self.costs.fixed + self.of_option[numbers + self.offsets].sum(1)
+        slack = 1e-9 * self.limit  # sums in another order; the exact cost is checked of what is chosen
+        near = numbers[(cost >= self.least - slack) & (cost <= self.limit + slack)]
+        return near[self.space.are_canonical(near)]
+
+    def holds(self, numbers: np.ndarray) -> bool:
+        return self.least <= self.costs.of([int(n) for n in numbers]) <= self.limit
+
+
+def best_of(model: Model, window: Window, numbers: np.ndarray) -> tuple[int, ...] | None:
+    """The first of the best."""
+    few = window.inside(numbers)
+    for i in np.argsort(-model(window.codes(few)), kind="stable"):
+        if window.holds(few[i]):
+            return tuple(int(n) for n in few[i])
+    return None
+
+
+def linearised(model: Model, window: Window) -> list[np.ndarray]:
+    """The best `STARTS` of the window's networks, by canonical name, that are knapsacks of a linearised model."""
+    found: dict[tuple[int, ...], None] = {}
+
+    def knapsack(at: np.ndarray, utility: np.ndarray) -> tuple[int, ...] | None:
+        parts = np.split(utility + model.pairs @ at, window.offsets[1:])
+        indices = best_under([u.tolist() for u in parts], window.costs, window.limit, window.least)
+        if indices is None:
+            return None
+        space = window.space
+        return space.indices(space.canonical(space.architecture(indices)))
+
+    at = model.mean
+    for _ in range(ROUNDS):
+        name = knapsack(at, model.single)
+        if name is None or name in found:
+            break
+        found[name] = None
+        at = window.codes(np.array([name]))[0]
+    for layer, (begin, size) in enumerate(zip(window.offsets, window.sizes, strict=True)):
+        others = np.repeat(np.arange(len(window.sizes)), window.sizes) != layer
+        for option in range(begin, begin + size):
+            held = np.where(others | (np.arange(len(others)) == option), model.single, OUT)
+            at = np.where(others, model.mean, np.arange(len(others)) == option)
+            if (name := knapsack(at, held)) is not None:
+                found.setdefault(name)
+    inside = [np.array(name) for name in found if window.holds(np.array(name))]
+    if not inside:
+        return []
+    order = np.argsort(-model(window.codes(np.array(inside))), kind="stable")
+    return [inside[i] for i in order[:STARTS]]
+
+
+def improved(model: Model, window: Window, start: np.ndarray) -> np.ndarray:
+    """The network that no exchange of one or two layers betters."""
+    best, value = start, model(window.codes(start[None]))[0]
+    while True:
+        near = window.inside(exchanges(best, window.sizes))
+        values = model(window.codes(near))
+        better = [i for i in np.argsort(-values, kind="stable") if values[i] > value + 1e-12]
+        chosen = next((i for i in better if window.holds(near[i])), None)
+        if chosen is None:
+            return best
+        best, value = near[chosen], values[chosen]
+
+
+def exchanges(numbers: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """Every network that differs in one or two layers, [K, layers]."""
+    single = [(i, o) for i, n in enumerate(sizes) for o in range(n) if o != numbers[i]]
+    both = [(a, b) for a, b in itertools.combinations(single, 2) if a[0] != b[0]]
+    out = np.tile(numbers, (len(single) + len(both), 1))
+    for row, changes in zip(out, itertools.chain(((s,) for s in single), both), strict=True):
+        for i, o in changes:
+            row[i] = o
+    return out

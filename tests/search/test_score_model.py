@@ -1,0 +1,172 @@
+"""The model of scores: what it learns from networks that were scored on different images, and what it chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.search.helpers import SPACE, problem
+
+from singlepath.architecture import Architecture
+from singlepath.costs import count_costs
+from singlepath.search import score_model, scoring
+from singlepath.search.score_model import best_by, fitted, predicted
+from singlepath.search.scoring import Scorer
+from singlepath.search.selection import select
+from singlepath.spaces import Space, make
+from singlepath.supernet import build
+
+
+def networks_of(space: Space, count: int, rng: np.random.Generator) -> list[Architecture]:
+    return list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(count)))
+
+
+def layer_truth(space: Space, rng: np.random.Generator) -> Callable[[Architecture], float]:
+    truth = [rng.normal(size=len(layer.options)) for layer in space.searchable]
+    return lambda a: 3.0 + float(sum(t[i] for t, i in zip(truth, space.indices(a), strict=True)))
+
+
+def test_a_truth_of_layers_is_recovered() -> None:
+    rng = np.random.default_rng(0)
+    value = layer_truth(SPACE, rng)
+    networks = networks_of(SPACE, 500, rng)
+    for pairs in (False, True):
+        model = fitted(SPACE, {a: (0, value(a)) for a in networks[:300]}, pairs=pairs)
+        assert np.corrcoef(predicted(SPACE, model, networks[300:]), [-value(a) for a in networks[300:]])[0, 1] > 0.99
+
+
+def test_what_two_layers_do_together_is_learnt() -> None:
+    """The value of the third layer's options depends on the first layer's."""
+    rng = np.random.default_rng(0)
+    value, joint = layer_truth(SPACE, rng), 2 * rng.normal(size=(9, 9))
+    first, third = 0, len(SPACE.searchable) - 1
+    networks = networks_of(SPACE, 900, rng)
+
+    def true(a: Architecture) -> float:
+        indices = SPACE.indices(a)
+        return value(a) + joint[indices[first], indices[third]]
+
+    right = [-true(a) for a in networks[600:]]
+    alone, together = (
+        np.corrcoef(predicted(SPACE, fitted(SPACE, {a: (0, true(a)) for a in networks[:600]}, pairs=p), networks[600:]),
+                    right)[0, 1]
+        for p in (False, True)
+    )  # fmt: skip
+    assert together > alone + 0.02 and 1 - together < 0.7 * (1 - alone)
+
+
+def test_the_model_is_the_ridge_regression_it_says() -> None:
+    rng = np.random.default_rng(1)
+    networks = networks_of(SPACE, 60, rng)
+    scores = {a: (i % 2, float(rng.normal())) for i, a in enumerate(networks)}
+    sizes = [len(layer.options) for layer in SPACE.searchable]
+    offsets = np.cumsum([0, *sizes])
+    couples = [(i, j) for i in range(len(sizes)) for j in range(i)]
+
+    def features(a: Architecture) -> np.ndarray:
+        x = SPACE.encode(a).astype(float)
+        blocks = [x[offsets[i] : offsets[i + 1]] for i in range(len(sizes))]
+        return np.concatenate([x, *(np.outer(blocks[i], blocks[j]).ravel() for i, j in couples)])
+
+    x, y = np.stack([features(a) for a in networks]), -np.array([s for _, s in scores.values()])
+    part = np.array([p for p, _ in scores.values()])
+    for p in (0, 1):
+        x[part == p], y[part == p] = x[part == p] - x[part == p].mean(0), y[part == p] - y[part == p].mean()
+    light = sum(sizes)
+    ridge = np.full(x.shape[1], score_model.PAIRS * len(couples) / score_model.AMONG)
+    ridge[:light] = score_model.RIDGE
+    if len(couples) < score_model.AMONG:
+        ridge[light:] = score_model.PAIRS
+    weights = np.linalg.solve(x.T @ x + len(y) * np.diag(ridge), x.T @ y)
+    unseen = networks_of(SPACE, 30, rng)
+    right = np.array([features(a) @ weights for a in unseen])
+    ours = predicted(SPACE, fitted(SPACE, scores), unseen)
+    assert np.allclose(ours - ours.mean(), right - right.mean(), atol=1e-8)
+
+
+def test_the_difficulty_of_a_part_does_not_enter_the_model() -> None:
+    """Networks of one part are large, those of the other small and their images much easier."""
+    rng = np.random.default_rng(0)
+    value = layer_truth(SPACE, rng)
+    networks = networks_of(SPACE, 400, rng)
+    size = {a: sum(c != "skip" for c in a.choices) for a in networks}
+    middle = float(np.median(list(size.values())))
+    part = {a: int(size[a] + rng.normal() > middle) for a in networks}
+    fair = fitted(SPACE, {a: (0, value(a)) for a in networks})
+    split = fitted(SPACE, {a: (part[a], value(a) + 50.0 * part[a]) for a in networks})
+    unseen = networks_of(SPACE, 200, rng)
+    for model in (fair, split):
+        assert np.corrcoef(predicted(SPACE, model, unseen), [-value(a) for a in unseen])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("share", [0.2, 0.45, 0.7, 1.0])
+def test_the_best_of_a_window_is_found(monkeypatch: pytest.MonkeyPatch, listed: bool, share: float) -> None:
+    """Against every network of a small space: exactly where they are listed, nearly always by exchanges."""
+    space = make("macro(width=0.25, input_size=16)")
+    if not listed:
+        monkeypatch.setattr(score_model, "LISTED", 0)
+    costs = count_costs(space, "macs")
+    limit = costs.smallest + share * (costs.largest - costs.smallest)
+    every = [a for a in space.enumerate() if space.canonical(a) == a]
+    cost = np.array([costs.of(space.indices(a)) for a in every])
+    exact = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        model = fitted(space, {a: (0, float(rng.normal())) for a in networks_of(space, 250, rng)})
+        values = predicted(space, model, every)
+        for least in (0.0, 0.9 * limit):
+            inside = (cost <= limit) & (cost >= least)
+            found = best_by(space, model, costs, limit, least)
+            assert found is not None
+            network = space.architecture(found)
+            assert least <= costs.of(found) <= limit and space.canonical(network) == network
+            assert best_by(space, model, costs, 0.5 * costs.smallest) is None
+            exact += bool(np.isclose(predicted(space, model, [network])[0], values[inside].max()))
+    assert exact == 16 if listed else exact >= 13
+
+
+def scorer_of(batches: int = 6) -> Scorer:
+    scorer = Scorer.of(problem(), build(SPACE, 0))
+    scorer.held_out = (scorer.held_out * batches)[:batches]
+    return scorer
+
+
+def test_a_sample_is_dealt_over_the_images_and_its_passes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "PART", 2 * len(scorer_of(1).held_out[0].y))
+    scorer, rng = scorer_of(), np.random.default_rng(0)
+    networks = list(dict.fromkeys(SPACE.canonical(SPACE.sample(rng)) for _ in range(80)))[:66]
+    asked: list[tuple[int, slice]] = []
+    measure = scorer.children_losses
+
+    def seen(architectures: Any, part: slice = slice(None)) -> Any:
+        asked.append((len(architectures), part))
+        return measure(architectures, part)
+
+    scorer.children_losses = seen  # type: ignore[method-assign]
+    scorer.sample(networks)
+    assert [n for n, _ in asked] == [22, 22, 22] and scorer.sampled.keys() == set(networks)
+    batches = [i for _, part in asked for i in range(6)[part]]
+    assert sorted(batches) == list(range(6)), "every batch scores one part of the networks"
+    assert scorer.passes == sum(n * scorer.images(part) for n, part in asked) and not scorer.known
+    scorer.sample(networks)
+    assert len(asked) == 3, "what is known costs nothing"
+    alone = scorer_of()
+    for a in networks[:3]:
+        part, value = scorer.sampled[a]
+        assert value == pytest.approx(
+            float(torch.cat([alone.children_losses([a], asked[part][1])[a]]).mean()), abs=1e-6
+        )
+
+
+def test_the_selection_counts_its_sample_and_keeps_it_for_the_next_budget() -> None:
+    scorer, net = scorer_of(), build(SPACE, 0)
+    first = select(problem("0.6MMACs"), net, "score", 66, scorer)
+    passes = scorer.passes
+    second = select(problem("0.9MMACs"), net, "score", 66, scorer)
+    assert 64 < first.selection["candidates"] <= 66 and second.selection["candidates"] <= 2
+    assert scorer.passes - passes == second.selection["candidates"] * scorer.images()
+    assert second == select(problem("0.9MMACs"), net, "score", 66, scorer_of())._replace(selection=second.selection)
