@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.pipeline.helpers import printed, run
@@ -31,6 +32,7 @@ from singlepath.pipeline.trials import (
     counted,
     epochs_within,
     finished,
+    read_off,
     scored_passes,
     scorer_of,
     share_of,
@@ -51,6 +53,24 @@ ASKED = (
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("tune") / "run"
     return folder, printed(*ASKED, "--compare", "--out", folder)
+
+
+def test_a_trial_is_the_last_network_that_hits_or_the_nearest_below() -> None:
+    asked = problem("0.8MMACs")
+    rng = np.random.default_rng(0)
+    networks = [asked.space.canonical(asked.space.sample(rng)) for _ in range(400)]
+    cost = {a: asked.cost(a) / asked.budget.target for a in networks}
+    near = [a for a in networks if 0.97 <= cost[a] <= 1]
+    below = sorted((a for a in networks if cost[a] < 0.97), key=lambda a: cost[a])
+    above = sorted((a for a in networks if cost[a] > 1), key=lambda a: cost[a])
+    assert len(near) > 1 and len(below) > 1 and len(above) > 1
+
+    def read(*said: Architecture) -> Architecture:
+        return read_off(asked, [asked.space.indices(a) for a in said])
+
+    assert read(above[0], near[0], near[1], below[-1]) == near[0], "the latest that hits, not the nearest"
+    assert read(above[0], below[0], below[-1], above[1]) == below[-1]
+    assert read(above[-1], above[0], above[1]) == above[0]
 
 
 def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: tuple[Path, dict[str, Any]]) -> None:

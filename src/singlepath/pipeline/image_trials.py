@@ -54,7 +54,7 @@ __all__ = ["PROTOCOLS", "RUN", "ImageTask", "named", "opened", "pool_of", "proto
 
 RUN = f"{__name__}:run_trial"
 PROTOCOLS: dict[str, dict[str, Any]] = {
-    "reduced": {"space": "mobile-small(width=0.5)", "limit": 8_000, "search_epochs": None, "epochs": 10},
+    "reduced": {"space": "mobile-small(width=0.5)", "limit": 5_000, "search_epochs": 8, "epochs": 10},
     "full": {"space": "mobile-small", "limit": None, "search_epochs": None, "epochs": None},
 }
 """What options that are not given are: the space, training images, epochs of the supernet and of a final training."""

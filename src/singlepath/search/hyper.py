@@ -23,8 +23,8 @@ stand on a Halton sequence.
 
 The answer is a network at or below the target, never above it: of those within 3 % of it, the one of the lowest L;
 where there is none, the nearest. Near the target a short search's network scatters by about a tenth of its cost,
-whatever its settings, so that one trial in ten meets the window there: a tuning ends with the second that does, and its
-trials and its ledger are what it may take at most.
+whatever its settings; its trial is therefore read at several of its last steps (`pipeline.trials`). A tuning ends with
+the fourth network that hits, and its trials and its ledger are what it may take at most.
 
 What it costs counts (arXiv 1912.12522, practice 6): every trial is charged to a `Ledger` of image passes, set aside
 before it begins, so that trials at the same time do not exceed it together. Settings, results and the ledger are in
@@ -49,7 +49,7 @@ from singlepath.search.proposals import Range, proposal, settings_in
 __all__ = ["Outcome", "Range", "Trial", "Tuned", "Tuning", "choose", "hits", "results", "tune", "work"]
 
 WINDOW = 0.03  # a network hits the target that costs at most so much less of it
-ENOUGH = 2  # networks that hit the target
+ENOUGH = 4  # networks that hit the target
 WEIGHT = 2  # times a constraint is entered
 JOURNAL, LEDGER, TURN = "tuning.journal", "ledger.json", ".turn"
 STUDY = "tuning"
