@@ -174,30 +174,32 @@ def _level(summary: Values) -> str:
 
 
 def _table(rows: list[dict[str, Any]], key: str, task: Values) -> Safe:
-    columns = [
-        "Method", "Searches", "Test accuracy, %", "RI, %", "Against random networks",
-        "Mean regret of validation, points", "Queries to the optimum",
-    ]  # fmt: skip
+    table_columns = any(number(row.get("regret")) is not None for row in rows)
+    last = ["Mean regret of validation, points", "Queries to the optimum"] if table_columns else ["Validation, %"]
+    columns = ["Method", "Searches", "Test accuracy, %", "RI, %", "Against random networks", *last]
     small = min((sd for row in rows if (sd := number(row.get("test_sd")))), default=1.0) < 0.2
-    cells = [_cells(row, f"{key}.methods.{i}", 3 if small else 2) for i, row in enumerate(rows)]
+    cells = [_cells(row, f"{key}.methods.{i}", 3 if small else 2, table_columns) for i, row in enumerate(rows)]
     networks = _part(task, "random_networks")
     if networks:
         figures = networks.get("mean"), *_bounds(networks, "interval")
         mean = _with_interval(*figures, f"{key}.random_networks.mean", 3 if small else 2)
-        cells.append(["random networks", _figure(networks, "runs", f"{key}.random_networks.runs", 0), mean] + ["–"] * 4)
+        cells.append(
+            ["random networks", _figure(networks, "runs", f"{key}.random_networks.runs", 0), mean]
+            + ["–"] * (len(columns) - 3)
+        )
     return scroll("Every method", table("Every method at the same budget", columns, cells, "bench"))
 
 
-def _cells(row: Values, key: str, decimals: int) -> list[Any]:
+def _cells(row: Values, key: str, decimals: int, of_table: bool) -> list[Any]:
     ri, found = _part(row, "ri"), _part(row, "to_optimum")
+    of_tables = [_figure(row, "regret", f"{key}.regret", 3), _optimum(found, f"{key}.to_optimum.mean")]
     return [
         short(row.get("method"), 80),
         _figure(row, "runs", f"{key}.runs", 0),
         _with_interval(row.get("test"), *_bounds(row, "test_interval"), f"{key}.test", decimals),
         _with_interval(ri.get("value"), ri.get("low"), ri.get("high"), f"{key}.ri.value"),
         _word(ri, str(row.get("verdict", ""))),
-        _figure(row, "regret", f"{key}.regret", 3),
-        _optimum(found, f"{key}.to_optimum.mean"),
+        *(of_tables if of_table else [_figure(row, "validation", f"{key}.validation", decimals)]),
     ]
 
 
