@@ -15,7 +15,9 @@ from tests.pipeline.helpers import printed, run
 
 from singlepath.bench.records import Record, read
 from singlepath.data import Data
+from singlepath.data.splits import generator
 from singlepath.pipeline import image_trials
+from singlepath.search.budget import random_networks
 from singlepath.spaces import make
 
 IMAGES = [
@@ -89,6 +91,8 @@ def test_the_test_part_is_read_after_the_training(monkeypatch: pytest.MonkeyPatc
     def seen(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def called(*args: Any, **kwargs: Any) -> Any:
             order.append(name)
+            if name == "train":
+                assert kwargs["images"] is args[1].train, "the held-out part says how good it is"
             return function(*args, **kwargs)
 
         return called
@@ -111,6 +115,19 @@ def test_trainings_of_one_network_are_one_search(tmp_path: Path) -> None:
     mine = [r for r in records_of(tmp_path / "run") if r.trial.method == "random"]
     assert len({r.network for r in mine if r.trial.search_seed == 0}) == 1
     assert len({r.trial.training_seed for r in mine}) == 4
+    for search in (0, 1):
+        first, second = ((r.validation, r.test) for r in mine if r.trial.search_seed == search)
+        assert first != second, "other weights to begin with, another order"
+
+
+def test_random_networks_are_the_same_ones_however_many(made: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = made
+    record = records_of(folder)[0]
+    task = image_trials.opened("digits", "", json.dumps(record.trial.protocol["asked"]))
+    networks = [image_trials.random_network(task, number) for number in range(40)]
+    costs, limit = task.budget.costs, task.budget.limit
+    together = random_networks(task.space, costs, 0.9 * limit, limit, 40, generator(0, "random networks"))
+    assert networks == together and len(set(networks)) == 40
 
 
 @pytest.mark.parametrize(
