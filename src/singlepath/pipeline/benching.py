@@ -40,8 +40,9 @@ from singlepath.spaces import parse_id
 
 __all__ = ["bench", "command_of", "in_words", "split_texts"]
 
-METHODS = "random,evolution,local,weaknas"
-NETWORKS, TRAINED = 100, 8  # random networks: of a table, where they cost nothing, and of images
+# what is compared where nothing is said: on tables, where networks cost nothing, and on images
+TABLES: dict[str, Any] = {"methods": "random,evolution,local,weaknas", "seeds": 30, "queries": 300, "networks": 100}
+IMAGES: dict[str, Any] = {"methods": "single-path,random,evolution,weaknas", "seeds": 3, "queries": 100, "networks": 8}
 RECORDS, SUPERNETS = "records", "supernets"
 IMAGE_OPTIONS = ("space", "budget", "limit", "search_epochs", "epochs", "trainings", "recipe", "protocol")
 SENTENCES = 30  # about tests, in a terminal
@@ -60,17 +61,22 @@ WHERE = ("engine", "address", "workers", "cpus", "gpus", "out", "resume")  # how
 
 def bench(
     methods: Annotated[
-        str, typer.Option(help="methods apart by commas, with settings: 'random,weaknas(batch=10)'")
-    ] = METHODS,
+        str | None, typer.Option(help="methods apart by commas, with settings: 'random,weaknas(batch=10)'; by default "
+                                      f"{TABLES['methods']}, of images {IMAGES['methods']}")
+    ] = None,
     task: Annotated[
         str, typer.Option(help="tasks apart by commas: nasbench201/cifar10, macro, toy ..., or images: digits, a name "
                                "in --data, with options of the space: 'flowers17(input_size=64)'")
     ] = "toy",
     data: Annotated[Path | None, typer.Option(help="the folder of the published tables and of images")] = None,
-    seeds: Annotated[int, typer.Option(help="searches of every method on every task")] = 30,
-    queries: Annotated[int, typer.Option(help="networks that a search may ask")] = 300,
+    seeds: Annotated[
+        int | None, typer.Option(help="searches of every method on every task; by default 30, of images 3")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(help="networks that a search may ask; by default 300, of images 100")
+    ] = None,
     networks: Annotated[
-        int | None, typer.Option(help=f"k, the random networks beside the methods; {NETWORKS}, of images {TRAINED}")
+        int | None, typer.Option(help="k, the random networks beside the methods; by default 100, of images 8")
     ] = None,
     tuning_queries: Annotated[
         str, typer.Option(help="queries that settings were chosen with: 500, or 'weaknas=500,evolution=200'")
@@ -133,7 +139,8 @@ def _options(values: dict[str, Any]) -> dict[str, Any]:
         kept = yaml.safe_load((Path(resume) / "config.yaml").read_text())["options"]
         defaults = {name: p.default for name, p in inspect.signature(bench).parameters.items()}
         own |= {name: kept[name] for name in own if name in kept and own[name] == defaults[name]}
-    return own
+    usual = IMAGES if _of_images(split_texts(own["task"])) else TABLES
+    return own | {name: value for name, value in usual.items() if own[name] is None}
 
 
 def _checked(options: dict[str, Any]) -> tuple[Comparison, list[str]]:
@@ -150,7 +157,7 @@ def _checked(options: dict[str, Any]) -> tuple[Comparison, list[str]]:
     _check_tasks(tasks, options)
     texts = [options["ablate"]] if options["ablate"] else split_texts(options["methods"])
     if not texts:
-        raise user_error("no methods", "allowed: names apart by commas", f"type --methods {METHODS}")
+        raise user_error("no methods", "allowed: names apart by commas", f"type --methods {TABLES['methods']}")
     if OURS in {parse_id(text, "methods")[0] for text in texts} and not _of_images(tasks):
         raise user_error(f"{OURS} on {tasks[0]}", "it needs a supernet, so images", "type --task digits")
     return _comparison(options, texts), texts
@@ -190,7 +197,7 @@ def _comparison(options: Mapping[str, Any], texts: Sequence[str]) -> Comparison:
     images = _of_images(tasks)
     return Comparison(
         tasks, contenders_of(texts, _tuning(options["tuning_queries"])), options["queries"], options["seeds"],
-        options["seed"], options["networks"] or (TRAINED if images else NETWORKS), options["trainings"] * images,
+        options["seed"], options["networks"], options["trainings"] * images,
     )  # fmt: skip
 
 
