@@ -23,7 +23,7 @@ from tests.search.helpers import problem
 from singlepath.architecture import Architecture
 from singlepath.costs import count_costs
 from singlepath.errors import SinglepathError, UserError
-from singlepath.pipeline import tuning
+from singlepath.pipeline import trials, tuning
 from singlepath.pipeline.outcome import architecture_of
 from singlepath.pipeline.trials import (
     SHORT,
@@ -71,6 +71,24 @@ def test_a_trial_is_the_last_network_that_hits_or_the_nearest_below() -> None:
     assert read(above[0], near[0], near[1], below[-1]) == near[0], "the latest that hits, not the nearest"
     assert read(above[0], below[0], below[-1], above[1]) == below[-1]
     assert read(above[-1], above[0], above[1]) == above[0]
+
+
+def test_what_the_gates_said_last_is_kept_the_latest_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "READ", 8)
+    said: list[tuple[int, ...]] = []
+    real = sp.decision_step
+
+    def decided(asked: Any, state: Any, batch: Any) -> Any:
+        metrics = real(asked, state, batch)
+        said.append(asked.space.indices(sp.said_by_gates(asked, state["model"]).architecture))
+        return metrics
+
+    monkeypatch.setattr(sp, "decision_step", decided)
+    asked = replace(problem(epochs=8, gate_lr=0.5), settings={**SHORT["single-path"], "gate_lr": 0.5})
+    with Run.open(tmp_path / "run", {"seed": 0}) as held:
+        _, state = finished(asked, "single-path", held, "search")
+    assert len(said) > 8 and len(set(said[-8:])) > 1
+    assert [tuple(s) for s in state["said"]] == said[:-9:-1]
 
 
 def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: tuple[Path, dict[str, Any]]) -> None:
