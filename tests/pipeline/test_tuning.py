@@ -344,3 +344,24 @@ def test_trials_go_on_from_one_warm_up_that_is_charged_once(tmp_path: Path) -> N
     trials.warm_up(ledger)
     assert ledger.spent == spent > 0, "what is done is not charged again"
     assert trials.search_once(0, {}) == seen[0], "nor searched again"
+
+
+def test_a_trial_answers_with_a_network_that_it_passed_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(problem("0.9MMACs", epochs=4), settings=SHORT["single-path"])
+    made, ledger = Trials(asked, "single-path", tmp_path, 1), Ledger(tmp_path / "ledger.json", 10**6)
+    made.warm_up(ledger)
+    rng, real = np.random.default_rng(0), trials.finished
+    drawn = [asked.space.canonical(asked.space.sample(rng)) for _ in range(300)]
+    near = next(a for a in drawn if 0.97 <= asked.cost(a) / asked.budget.target <= 1)
+
+    def passed(*given: Any) -> Any:
+        found, state = real(*given)
+        return found, state | {
+            "said": [list(asked.space.indices(asked.space.largest())), list(asked.space.indices(near))]
+        }
+
+    monkeypatch.setattr(trials, "finished", passed)
+    outcome = made.search_once(0, {"coefficient": 0.01, "gate_lr": 0.2})
+    assert outcome.choices == near.choices and outcome.cost == pytest.approx(asked.cost(near))
