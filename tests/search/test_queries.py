@@ -61,6 +61,17 @@ def test_a_pool_with_names_for_the_same_network_knows_neighbours_by_the_one_it_h
     assert len(sorted_.find(CODES)) == len(there)
 
 
+def test_a_change_that_changes_nothing_is_no_neighbour() -> None:
+    there = CODES[CODES[:, 3] == 0]  # the last decision does not matter
+
+    def canonical(codes: np.ndarray) -> np.ndarray:
+        return codes * [1, 1, 1, 0]
+
+    found = Pool(there, [3] * 4, canonical=canonical).neighbours(5, np.random.default_rng(0))
+    assert 5 not in found
+    assert len(found) == 6
+
+
 def test_the_cheapest_of_equal_candidates_stands_for_them() -> None:
     same = np.arange(81) // 3
     found = pool(same=same[::-1].copy())
@@ -195,6 +206,8 @@ def test_labels() -> None:
         assert labels([2.0, 2.0, 2.0], kind).tolist() == [0, 0, 0]
         tied = labels([1.0, 2.0, 2.0, 0.0], kind)
         assert tied[1] == tied[2] > tied[0] > tied[3]
+    place = np.array([3, 1.5, 1.5, 4])  # the mean place of equal ones
+    assert np.allclose(labels([1.0, 2.0, 2.0, 0.0], "rank"), (place.mean() - place) / place.std())
 
 
 def test_expected_improvement_is_the_integral() -> None:
