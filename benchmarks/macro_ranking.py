@@ -54,7 +54,7 @@ def main() -> int:
     results = [one_seed(protocol, seed, networks, truth, mmacs) for seed in seeds]
     few = np.random.default_rng(1).permutation(len(kept))[: args.paper_networks]
     for result in results if args.paper_networks else []:
-        result |= beside_paper(protocol, result, [networks[i] for i in few], truth[few], mmacs[few], few)
+        result |= beside_paper(protocol, result["seed"], [networks[i] for i in few], truth[few], mmacs[few])
     counted = {"counting MACs": taus(mmacs, truth, mmacs), "counting layers": taus(layers, truth, mmacs)}
     shown = [[f"seed {r['seed']}, {k}", *r[k]] for r in results for k in (*SCORES, *PAPER) if k in r]
     print(table(["score", "tau", "in deciles"], shown + [[k, *v] for k, v in counted.items()]))
@@ -65,8 +65,6 @@ def main() -> int:
     if args.paper_networks:
         ours, theirs = (float(np.mean([r[k][0] for r in results])) for k in PAPER)
         checks.append(Check("tau above the paper mode's on the same networks", ours, theirs, ours > theirs))
-    for result in results:
-        result.pop("scores")
     return finish(args, checks, results=results, counted=counted, networks=len(networks), passes=protocol.passes)
 
 
@@ -88,20 +86,19 @@ def one_seed(
     )
     return {
         "seed": seed, "minutes": minutes, "passes": passes, "raw": taus(raw, truth, mmacs),
-        **{name: taus(predicted(space, m, own), truth, mmacs) for name, m in models.items()}, "scores": raw,
+        **{name: taus(predicted(space, m, own), truth, mmacs) for name, m in models.items()},
     }  # fmt: skip
 
 
 def beside_paper(
-    protocol: Protocol, ours: dict[str, Any], networks: list[Architecture], truth: np.ndarray, mmacs: np.ndarray,
-    where: np.ndarray,
+    protocol: Protocol, seed: int, networks: list[Architecture], truth: np.ndarray, mmacs: np.ndarray
 ) -> dict[str, Any]:  # fmt: skip
-    """Taus of both supernets' held-out cross-entropy, neither smoothed, on the same networks."""
-    seed = ours["seed"]
+    """Taus of both supernets' held-out cross-entropy under their shared classifiers, neither smoothed."""
     data = loaded(protocol, seed)
     part = replace(data, val=data.val.subset([]))  # the paper mode trains on everything it is given
     config = {"passes": protocol.passes, "seed": seed, "width": protocol.width}
     folder = protocol.folder / f"paper-seed{seed}-{protocol.label}"
+    own = Scorer.of(problem_of(protocol, seed, data), trained(protocol, seed, data)[0])
     found = searched("paper", problem_of(protocol, seed, part, settings={}), folder, config)
     supernet: PaperSupernet = found.state["model"]
     scorer = Scorer.of(problem_of(protocol, seed, data, settings={}), supernet.net)
@@ -111,8 +108,13 @@ def beside_paper(
         recalibrate(supernet, scorer.calibration)
         return float(image_losses(supernet, scorer.held_out).double().mean())
 
-    scores = -np.array([loss(a) for a in networks])
-    return {PAPER[0]: taus(ours["scores"][where], truth, mmacs), PAPER[1]: taus(scores, truth, mmacs),
+    def child_loss(architecture: Architecture) -> float:
+        child = own.supernet.extract(Architecture(own.supernet.space.id, architecture.choices))
+        recalibrate(child, own.calibration)
+        return float(image_losses(child, own.held_out).double().mean())
+
+    mine, scores = (-np.array([read(a) for a in networks]) for read in (child_loss, loss))
+    return {PAPER[0]: taus(mine, truth, mmacs), PAPER[1]: taus(scores, truth, mmacs),
             "paper_passes": found.passes}  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from singlepath.architecture import Architecture
 from singlepath.costs import CostModel, count_costs
 from singlepath.search import Found, Problem
-from singlepath.search.scoring import Scorer, least_of
+from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
 from singlepath.spaces import Layer, Space
 from singlepath.supernet import Supernet, build
@@ -95,4 +95,4 @@ def regret(truth: Truth, asked: Problem, value: float) -> float:
     """How far a cross-entropy lies above the best of the budget, in standard deviations of those that fill it."""
     cost, loss = truth.everywhere(asked.costs)
     fits = cost <= asked.budget.target
-    return float((value - loss[fits].min()) / loss[fits & (cost >= least_of(asked))].std())
+    return float((value - loss[fits].min()) / loss[fits & (cost >= asked.budget.least)].std())

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singlepath.costs import CostModel, LatencyTable, count_costs
+from singlepath.costs import Budget, CostModel, LatencyTable, count_costs
 from singlepath.search import budget
-from singlepath.search.budget import best_under, random_networks
+from singlepath.search.budget import best_under, networks_of, random_networks
 from singlepath.spaces import Space, make
 
 figures = st.floats(0.0, 10.0, allow_nan=False)
@@ -128,6 +128,29 @@ def test_all_come_back_where_the_window_holds_fewer_than_asked_for() -> None:
     found = random_networks(space, costs, least, most, 100, np.random.default_rng(0))
     assert {a.choices for a in found} == names and len(found) == len(names)
     assert random_networks(space, costs, costs.largest * 1.01, costs.largest * 2, 3, np.random.default_rng(0)) == []
+
+
+def test_every_network_of_a_small_space_comes_back_however_rare_the_last_are() -> None:
+    every = {MACRO.canonical(a) for a in MACRO.enumerate()}
+    found = random_networks(MACRO, MACRO_COSTS, 0.0, MACRO_COSTS.largest, len(every), np.random.default_rng(0))
+    assert len(found) == len(set(found)) > 0.97 * len(every) and set(found) <= every
+
+
+@pytest.mark.parametrize("share", [0.85, 0.95])
+def test_random_networks_of_a_budget_aim_where_a_search_aims(share: float) -> None:
+    """A latency table's error is kept free by both, so that they are networks of one budget."""
+    goal = Budget("40MMACs", 40.0, 40.0 * share, MACRO_COSTS)
+    found, least = networks_of(MACRO, goal, 50, np.random.default_rng(0))
+    costs = [MACRO_COSTS.of(MACRO.indices(a)) for a in found]
+    assert len(found) == 50 and 0.9 * goal.target <= least == goal.least <= min(costs) and max(costs) <= goal.target
+
+
+def test_where_no_network_fills_a_budget_random_ones_are_drawn_of_all_that_fit() -> None:
+    most = 2 * MACRO_COSTS.largest
+    found, least = networks_of(MACRO, Budget("all", most, most, MACRO_COSTS), 20, np.random.default_rng(0))
+    assert len(found) == 20 and least == 0.0
+    few = Budget("none", 0.1, 0.1, MACRO_COSTS)
+    assert networks_of(MACRO, few, 20, np.random.default_rng(0))[0] == []
 
 
 def test_random_networks_are_distinct_as_networks_and_within_the_window() -> None:

@@ -14,7 +14,7 @@ from tests.search.synthetic import LARGE, SMALL, Truth, asked_for, regret, score
 from singlepath.search import Problem, perturbation
 from singlepath.search.base import search_recipe
 from singlepath.search.budget import best_under
-from singlepath.search.scoring import Scorer, gate_utility, least_of
+from singlepath.search.scoring import Scorer, gate_utility
 from singlepath.search.selection import select
 from singlepath.supernet import Supernet, build
 
@@ -164,7 +164,7 @@ def test_pairs_that_a_smaller_influence_could_bring_into_the_choice_come_first()
     order = perturbation.ranked(asked, base, utility)
 
     def lost(change: perturbation.Change) -> float:
-        best = best_under(perturbation.held(utility, [change]), asked.costs, asked.budget.target, least_of(asked))
+        best = best_under(perturbation.held(utility, [change]), asked.costs, asked.budget.target, asked.budget.least)
         return truth.of(best) - truth.of(base) if best is not None else np.inf
 
     losses = [lost(change) for change in order]

@@ -90,6 +90,8 @@ def test_encodings_have_one_indicator_an_option_and_one_a_pair() -> None:
     products = pairs @ pairs.T
     matches = (CODES[:, None] == CODES).sum(2)
     assert np.array_equal(products, matches + matches * (matches - 1) / 2)
+    single = Pool(np.arange(3)[:, None], [3])
+    assert np.array_equal(single.encoding("pairs"), single.encoding("one-hot")), "one decision has no pair"
     with pytest.raises(UserError, match="one-hot, pairs"):
         pool().encoding("paths")
 
@@ -373,6 +375,17 @@ def test_weaknas_looks_elsewhere_only_where_it_is_stuck() -> None:
         assert bold == firm[:2] + bound[:2]
         differ += bold != firm
     assert differ > 4
+
+
+def test_weaknas_looks_elsewhere_every_second_round_where_a_round_is_one_query() -> None:
+    over, rng = pool(), np.random.default_rng
+    method, off, differ = WeakNas(batch=1, patience=3), WeakNas(batch=1, patience=0), {30: 0, 31: 0}
+    for seed in range(10):
+        for count in differ:
+            values = np.sort(rng(seed + 100).normal(size=count)).tolist()[::-1]
+            stuck = begin(0, 81) | {"asked": rng(seed).permutation(81)[:count].tolist(), "values": values}
+            differ[count] += method.propose(over, stuck, rng(0)) != off.propose(over, stuck, rng(0))
+    assert differ[30] > 4 and differ[31] == 0
 
 
 def test_a_scale_that_is_given_is_used() -> None:

@@ -64,6 +64,17 @@ def test_a_classifier_that_is_right_already_loses_little(count: int, most: float
     assert 0 < float(refitted_losses(features, labels, shared).mean() - plain) < most
 
 
+def test_a_constant_added_to_a_feature_changes_nothing() -> None:
+    """The shared classifier's bias takes it up; the refit must not see it either."""
+    features, labels = images(1200)
+    shared, moved = classifier(), classifier()
+    with torch.no_grad():
+        moved.bias -= shared.weight[:, :20].sum(1) * 20
+    far = features + 20 * (torch.arange(FEATURES) < 20)
+    a, b = refitted_losses(features, labels, shared), refitted_losses(far, labels, moved)
+    assert float((a - b).abs().mean()) < 0.01
+
+
 def test_few_images_are_read_under_the_shared_classifier() -> None:
     shared, enough = classifier(), refitting_images(CLASSES)
     for count in (1, enough - 1, enough):

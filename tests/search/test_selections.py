@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.search.helpers import digits, problem
@@ -9,7 +11,7 @@ from tests.search.synthetic import LARGE, SMALL, Truth, asked_for, regret, score
 
 from singlepath.data.splits import generator
 from singlepath.search import METHODS, run_search
-from singlepath.search.scoring import Scorer, drawn, in_window, least_of
+from singlepath.search.scoring import Scorer, drawn, in_window
 from singlepath.search.selection import SELECTIONS, select
 
 SCORING = sorted(set(SELECTIONS) - {"gates"})  # the gates' choice is scored only against a fuller one
@@ -61,6 +63,17 @@ def test_one_evaluation_is_enough_for_an_answer(name: str) -> None:
     assert len(calls) == 1 == found.selection["evaluations"] and asked.cost(found.architecture) <= asked.budget.target
 
 
+@pytest.mark.parametrize("candidates", [1, 2, 3])
+def test_where_there_is_no_model_random_networks_of_the_budget_are_scored(candidates: int) -> None:
+    asked, seen = asked_for(LARGE), set()
+    for seed in range(4):
+        found, _, calls = selected("score", Truth.drawn(LARGE, 2), replace(asked, seed=seed), candidates)
+        assert len(calls) <= candidates
+        assert asked.budget.least <= asked.cost(found.architecture) <= asked.budget.target
+        seen.add(found.architecture)
+    assert len(seen) == 4, "not the space's first networks"
+
+
 @pytest.mark.parametrize("name", SCORING)
 def test_what_a_scorer_knows_already_costs_nothing(name: str) -> None:
     truth, asked = Truth.drawn(LARGE, 2, 0.5), asked_for(LARGE)
@@ -79,7 +92,7 @@ def test_what_a_scorer_knows_already_costs_nothing(name: str) -> None:
 def test_a_window_that_is_used_up_ends_the_selection(name: str) -> None:
     truth, asked = Truth.drawn(SMALL, 0), asked_for(share=0.3)
     cost, loss = truth.everywhere(asked.costs)
-    inside = (cost >= least_of(asked)) & (cost <= asked.budget.target)
+    inside = (cost >= asked.budget.least) & (cost <= asked.budget.target)
     assert 5 < inside.sum() < 150
     found, value, calls = selected(name, truth, asked, 400)
     assert found.selection["evaluations"] == len(calls) < 400
@@ -89,7 +102,7 @@ def test_a_window_that_is_used_up_ends_the_selection(name: str) -> None:
 @pytest.mark.parametrize("name", WINDOWED)
 def test_what_is_scored_lies_in_the_window_or_under_the_target_where_that_is_empty(name: str) -> None:
     truth, asked = Truth.drawn(SMALL, 0), asked_for()
-    assert all(in_window(asked, a, least_of(asked)) for a in selected(name, truth, asked, 60)[2])
+    assert all(in_window(asked, a, asked.budget.least) for a in selected(name, truth, asked, 60)[2])
     beyond = asked_for(share=3.0)
     assert drawn(beyond, 3, np.random.default_rng(0))[1] == 0.0
     found, _, calls = selected(name, truth, beyond, 60)

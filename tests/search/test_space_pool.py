@@ -17,7 +17,7 @@ from singlepath.costs.budget import resolve
 from singlepath.data.splits import generator
 from singlepath.search import Problem, space_pool
 from singlepath.search.query_methods import QUERY_METHODS, make_method
-from singlepath.search.scoring import Scorer, in_window, least_of
+from singlepath.search.scoring import Scorer, in_window
 from singlepath.search.space_pool import SpacePool, query_supernet
 from singlepath.spaces import Space, make
 
@@ -64,7 +64,7 @@ def test_every_method_runs_on_every_space(space: str, name: str) -> None:
     assert query_supernet(problem, again.supernet, name, make_method(name), 40, again) == (found, state)
     assert repeated == calls
     assert len(calls) == len(set(calls)) == found.selection["evaluations"] == 40
-    assert all(in_window(problem, a, least_of(problem)) for a in calls)
+    assert all(in_window(problem, a, problem.budget.least) for a in calls)
     assert found.architecture in calls
     assert problem.cost(found.architecture) <= problem.budget.target
     assert state["values"] == [-scorer.known[a] for a in calls]
@@ -91,7 +91,7 @@ def test_networks_of_the_window_join_by_their_canonical_name() -> None:
     space, before = problem.space, len(pool)
     every = np.array([space.indices(a) for a in space.enumerate()])
     found = pool.find(every)
-    inside = {space.canonical(a) for a in space.enumerate() if in_window(problem, a, least_of(problem))}
+    inside = {space.canonical(a) for a in space.enumerate() if in_window(problem, a, problem.budget.least)}
     assert before == pool.sampled == 50
     assert len(found) == len(pool) == len(inside)
     assert {pool.architecture(i) for i in range(len(pool))} == inside

@@ -49,6 +49,11 @@ class Budget:
     def holds(self, cost: float) -> bool:
         return cost <= self.limit * (1 + 1e-12)
 
+    @property
+    def least(self) -> float:
+        """What candidates cost at least: 90 % of the limit, or of the target where that is below it."""
+        return FILL * (self.limit if FILL * self.limit < self.target else self.target)
+
     def filled(self, cost: float) -> bool:
         return self.holds(cost) and cost >= FILL * self.limit
 

@@ -8,13 +8,12 @@ import numpy as np
 
 from singlepath.architecture import NetworkSpec
 from singlepath.costs import LatencyTable, macs, parameters
-from singlepath.costs.budget import FILL
 from singlepath.data.splits import generator
 from singlepath.devices import time_networks, unmeasurable
 from singlepath.errors import UserError
 from singlepath.pipeline.progress import note
 from singlepath.pipeline.setup import Prepared
-from singlepath.search.budget import random_networks
+from singlepath.search.budget import networks_of
 from singlepath.spaces.named import network_spec, off_the_shelf
 
 __all__ = ["BASELINES", "Rival", "baselines", "random_rivals"]
@@ -33,10 +32,10 @@ class Rival(NamedTuple):
 
 
 def random_rivals(made: Prepared, count: int, seed: int) -> list[Rival]:
-    """Random networks whose predicted cost is within [0.9, 1] of the budget."""
-    costs, space, limit = made.budget.costs, made.space, made.budget.limit
+    """Random networks of the budget, drawn as a search draws its candidates."""
+    costs, space = made.budget.costs, made.space
     rng = generator(seed, "random networks")
-    found = random_networks(space, costs, min(FILL * limit, costs.largest), limit, count, rng)
+    found, _ = networks_of(space, made.budget, count, rng)
     return [Rival(f"random-{i}", space.network(a), costs.of(space.indices(a))) for i, a in enumerate(found)]
 
 

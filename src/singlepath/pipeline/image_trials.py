@@ -29,7 +29,7 @@ from singlepath.architecture import Architecture
 from singlepath.bench.protocol import OURS, RANDOM_NETWORK, name_of
 from singlepath.bench.records import Entry, Point, Record, Trial
 from singlepath.costs import Budget, CostModel, count_costs, parse_budget
-from singlepath.costs.budget import FILL, resolve
+from singlepath.costs.budget import resolve
 from singlepath.data import BUILTIN, Data
 from singlepath.data.splits import generator
 from singlepath.devices import device
@@ -39,7 +39,7 @@ from singlepath.pipeline.trials import counted
 from singlepath.runs import Run, environment, write_atomic
 from singlepath.search import METHODS
 from singlepath.search.base import Problem
-from singlepath.search.budget import random_networks
+from singlepath.search.budget import networks_of
 from singlepath.search.ledger import Lock
 from singlepath.search.query_methods import make_method
 from singlepath.search.scoring import Scorer
@@ -189,9 +189,8 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
 
 def random_network(task: ImageTask, number: int) -> Architecture:
     """The number-th of one random order of the budget's networks: distinct, and the same ones however many."""
-    costs, limit = task.budget.costs, task.budget.limit
-    least = min(FILL * limit, costs.largest)
-    found = random_networks(task.space, costs, least, limit, number + 1, generator(SPLIT_SEED, "random networks"))
+    rng = generator(SPLIT_SEED, "random networks")
+    found, _ = networks_of(task.space, task.budget, number + 1, rng)
     if len(found) <= number:
         raise user_error(
             f"{number + 1} random networks", f"this budget has {len(found)}", f"type --networks {len(found)}"

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from singlepath.architecture import Architecture
-from singlepath.costs import CostModel
+from singlepath.costs import Budget, CostModel
 from singlepath.spaces import Space
 
-__all__ = ["best_under", "random_networks"]
+__all__ = ["best_under", "networks_of", "random_networks"]
 
 CELLS = 10_000
-REJECTIONS = 2_000  # draws before the exact sampler takes over
+REJECTIONS = 2_000  # draws before the exact sampler takes over, at least
+EACH = 8  # draws for each network that is asked for
 
 
 def _cells(costs: CostModel, limit: float) -> tuple[list[np.ndarray], float, float]:
@@ -75,7 +76,7 @@ def random_networks(
     grid.
 
     A network with several names (identities inside a stage) counts once. Fewer than `count` come back where the space
-    holds fewer.
+    holds fewer, or hardly more.
     """
     found: dict[Architecture, None] = {}
 
@@ -84,16 +85,30 @@ def random_networks(
         if fits and len(found) < count and space.canonical(architecture) == architecture:
             found.setdefault(architecture)
 
-    for _ in range(REJECTIONS):
+    draws = max(REJECTIONS, EACH * count)
+    for _ in range(draws):
         if len(found) == count:
             return list(found)
         offer(space.sample(rng))
     completions = _completions(costs, least, most)
-    for _ in range(REJECTIONS if completions[0][0] else 0):
+    for _ in range(draws if completions[0][0] else 0):
         if len(found) == count:
             break
         offer(space.architecture(_draw(completions, costs, least, most, rng)))
     return list(found)
+
+
+def networks_of(
+    space: Space, budget: Budget, count: int, rng: np.random.Generator
+) -> tuple[list[Architecture], float]:  # fmt: skip
+    """(at most `count` distinct random networks that aim at a budget, what they cost at least): that fill the target,
+    or, where no network does, of all that fit; none where nothing fits."""
+    found, least = list[Architecture](), 0.0
+    for least in (budget.least, 0.0):
+        found = random_networks(space, budget.costs, least, budget.target, count, rng)
+        if found:
+            break
+    return found, least
 
 
 def _window(costs: CostModel, least: float, most: float) -> tuple[list[np.ndarray], int]:

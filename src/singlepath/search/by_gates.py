@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import best_under
-from singlepath.search.scoring import Scorer, gate_utility, least_of, no_network, reason
+from singlepath.search.scoring import Scorer, gate_utility, no_network, reason
 from singlepath.supernet import Supernet
 
 __all__ = ["by_gates"]
@@ -19,7 +19,7 @@ def by_gates(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
     if problem.budget.filled(problem.cost(chosen)):
         return Found(chosen, selection)
     scorer = scorer or Scorer.of(problem, supernet)
-    filled = best_under(gate_utility(supernet), problem.costs, problem.budget.target, least_of(problem))
+    filled = best_under(gate_utility(supernet), problem.costs, problem.budget.target, problem.budget.least)
     rival = problem.space.architecture(filled) if filled else None
     scorer(chosen)
     if rival and (scorer(rival) < scorer(chosen) or not scorer.better(chosen, rival)):

@@ -4,7 +4,7 @@
     answer = argmax of the model over all networks of the budget
 
 Why random networks of the *whole* space, whatever they cost: those of one budget trade one layer against another, which
-says little of each. One sample serves every budget. Measured on NAS-Bench-Macro (docs/results.md).
+says little of each. One sample serves every budget. Measured on NAS-Bench-Macro (docs/notes).
 
 The model's best network and its best that fills the budget are scored too: a network that leaves more than a tenth of
 the budget unused must be better beyond noise.
@@ -17,7 +17,7 @@ from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
 from singlepath.search.score_model import best_by, fitted
-from singlepath.search.scoring import Scorer, concluded, least_of, no_network
+from singlepath.search.scoring import Scorer, concluded, drawn, no_network
 from singlepath.supernet import Supernet
 
 __all__ = ["by_score"]
@@ -50,10 +50,17 @@ def drawn_anywhere(problem: Problem, count: int) -> list[Architecture]:
 
 
 def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> list[Architecture]:
-    """By the model: the best network that fills the budget, where one does, and the best that fits it."""
+    """By the model: the best network that fills the budget, where one does, and the best that fits it; random ones of
+    the budget where too few were scored for a model.
+
+    Raises:
+        UserError: nothing fits the budget.
+    """
     space, target = problem.space, problem.budget.target
+    if len(sample) < 2:  # nothing to fit
+        return drawn(problem, FINALISTS, generator(problem.seed, "few"))[0]
     model = fitted(space, {scorer.name(a): scorer.sampled[scorer.name(a)] for a in sample})
-    found = (best_by(space, model, problem.costs, target, least) for least in (least_of(problem), 0.0))
+    found = (best_by(space, model, problem.costs, target, least) for least in (problem.budget.least, 0.0))
     few = list(dict.fromkeys(space.architecture(indices) for indices in found if indices is not None))
     if not few:
         raise no_network(problem)

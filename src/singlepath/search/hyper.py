@@ -12,7 +12,8 @@ layer and no knapsack, costs C(h) and has the held-out cross-entropy L(h). With 
 A Gaussian process models L, and others the *signed* g, over the settings on their own scales (ln lambda): g falls
 smoothly with ln lambda, and its sign says which way to go. |C / T - 1| has a kink exactly where the answer is, and a
 square is flat there: on synthetic curves with noise, 12 trials met the window in 21 of 24 cases with the signed
-constraints and in 6 of 16 with the absolute value (docs/results.md). The next settings maximise (Gardner et al. 2014)
+constraints and in 6 of 16 with the absolute value (`benchmarks/hyper_curves.py`). The next settings maximise
+(Gardner et al. 2014)
 
     ln EI(h | least L that is allowed)  +  2 ln P(g <= 0)  +  2 ln P(-g - w <= 0)
 

@@ -53,7 +53,7 @@ from singlepath.data import Batch, batches
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem, search_recipe
 from singlepath.search.budget import best_under
-from singlepath.search.scoring import Scorer, concluded, drawn, gate_utility, least_of, no_network
+from singlepath.search.scoring import Scorer, concluded, drawn, gate_utility, no_network
 from singlepath.supernet import Supernet, Views
 from singlepath.training.optim import State as OptimiserState
 from singlepath.training.optim import sgd
@@ -148,7 +148,7 @@ def best_in_budget(problem: Problem, utility: Sequence[Sequence[float]], least: 
 
 def within_budget(problem: Problem, utility: Sequence[Sequence[float]], least: float | None = None) -> Indices | None:
     """As `best_in_budget`; None where nothing fits."""
-    for low in (least_of(problem) if least is None else least, 0.0):
+    for low in (problem.budget.least if least is None else least, 0.0):
         found = best_under(utility, problem.costs, problem.budget.target, low)
         if found is not None:
             return found

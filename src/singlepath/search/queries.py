@@ -203,6 +203,8 @@ def one_hot(codes: np.ndarray, options: Sequence[int]) -> np.ndarray:
 def pairs(codes: np.ndarray, options: Sequence[int]) -> np.ndarray:
     """One indicator an option of every decision, and one a pair of options of every pair of decisions, [K, d]."""
     couples = list(itertools.combinations(range(len(options)), 2))
+    if not couples:
+        return one_hot(codes, options)
     joint = np.stack([codes[:, i] * options[j] + codes[:, j] for i, j in couples], axis=1)
     return np.hstack([one_hot(codes, options), one_hot(joint, [options[i] * options[j] for i, j in couples])])
 

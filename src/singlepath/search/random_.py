@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from singlepath.costs.budget import FILL
 from singlepath.data.splits import generator
 from singlepath.errors import user_error
 from singlepath.search.base import Found, Method, Plan, Problem, State
@@ -28,11 +27,10 @@ def plan(problem: Problem, state: State) -> Plan:
 
 def step(problem: Problem, state: State, batch: Any) -> Mapping[str, Any]:
     budget, rng = problem.budget, generator(problem.seed, "random method")
-    least = FILL * (budget.limit if FILL * budget.limit < budget.target else budget.target)
-    found = random_networks(problem.space, problem.costs, least, budget.target, 1, rng)
+    found = random_networks(problem.space, problem.costs, budget.least, budget.target, 1, rng)
     if not found:
         raise user_error(
-            f"no network of {problem.space.id} costs {least:.4g} to {budget.target:.4g} {problem.costs.unit}",
+            f"no network of {problem.space.id} costs {budget.least:.4g} to {budget.target:.4g} {problem.costs.unit}",
             f"the space goes from {problem.costs.smallest:.4g} to {problem.costs.largest:.4g}", "type another --budget",
         )  # fmt: skip
     state["choices"] = list(found[0].choices)

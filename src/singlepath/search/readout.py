@@ -5,15 +5,15 @@ of all where they differ in their last layers, and so a child's loss says as muc
 late layers are overvalued. A child trained alone has a classifier that was made for it; nearly that is had for no
 further pass through the network, by refitting the shared one, W and b, to the child's features f [n, d]:
 
-    D, b* = argmin   1/n sum_i CE((W + D / s) f_i + b, y_i)  +  PRIOR d / n (|D|^2 + |b* - b|^2)
+    D, b* = argmin   1/n sum_i CE(W f_i + D (f_i - m) / s + b*, y_i)  +  PRIOR d / n (|D|^2 + |b* - b|^2)
 
-with s the features' deviations. The penalty is a Gaussian prior that lets a logit move by about 1 / sqrt(2 PRIOR) =
-3.5, whatever d. The held-out images are dealt into two halves, and each half's losses are read under the classifier
-refitted to the other one. With fewer than `IMAGES` images a class the refit costs more than it tells (docs/notes,
-"A classifier for every child"), and the shared classifier is read as it is.
+with m and s the features' means and deviations. The penalty is a Gaussian prior that lets a logit move by about
+1 / sqrt(2 PRIOR) = 3.5, whatever d. The held-out images are dealt into two halves, and each half's losses are read
+under the classifier refitted to the other one. With fewer than `IMAGES` images a class the refit costs more than it
+tells (docs/notes, "A classifier for every child"), and the shared classifier is read as it is.
 
-On NAS-Bench-Macro this raises Kendall's tau of a supernet's ranking by 0.03 to 0.04 (docs/results.md). Ours; related:
-linear probes (Alain and Bengio, arXiv 1610.01644).
+On the tuning networks of NAS-Bench-Macro this raises Kendall's tau of a supernet's ranking by 0.03 to 0.04
+(docs/notes). Ours; related: linear probes (Alain and Bengio, arXiv 1610.01644).
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def refitted_losses(features: Tensor, labels: Tensor, classifier: nn.Linear) -> 
     losses = F.cross_entropy(shared, labels, reduction="none")
     if len(labels) < refitting_images(shared.shape[1]):
         return losses
-    scaled = features.float() / features.float().std(0, correction=0).clamp(min=LEAST)
+    plain = features.float()
+    scaled = (plain - plain.mean(0)) / plain.std(0, correction=0).clamp(min=LEAST)  # centred: 30 steps get there
     half = torch.arange(len(labels), device=labels.device) % 2 == 0
     for read in (half, ~half):
         change, shift = refitted(scaled[~read], shared[~read], labels[~read])
@@ -58,7 +59,7 @@ def refitted_losses(features: Tensor, labels: Tensor, classifier: nn.Linear) -> 
 
 
 def refitted(scaled: Tensor, shared: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(D / s in the scaled features' units [classes, d], change of the bias [classes])."""
+    """(D, of the scaled features [classes, d]; b* - b [classes])."""
     change = torch.zeros(shared.shape[1], scaled.shape[1], device=scaled.device, requires_grad=True)
     shift = torch.zeros(shared.shape[1], device=scaled.device, requires_grad=True)
     penalty = PRIOR * scaled.shape[1] / len(labels)

@@ -12,7 +12,8 @@ layers have the kernel
 Why a model and not the scores: a supernet is wrong about single networks by more than the images show, so that the
 lowest of many scores is low by error. Why pairs: layers do not add up, a fit of single layers alone misjudges networks
 of few layers, and one of the *true* accuracies of NAS-Bench-Macro loses half a point among the networks that settings
-are chosen on. What a single network's score lacks in images the number of networks gives. Figures: docs/results.md.
+are chosen on. What a single network's score lacks in images the number of networks gives. Figures: docs/results.md,
+docs/notes.
 """
 
 from __future__ import annotations

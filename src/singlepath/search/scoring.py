@@ -23,14 +23,14 @@ from singlepath.data import Batch, batches, evaluation_batches
 from singlepath.data.splits import generator
 from singlepath.errors import user_error
 from singlepath.search.base import Found, Problem
-from singlepath.search.budget import random_networks
+from singlepath.search.budget import networks_of
 from singlepath.search.readout import refitted_losses, refitting_images
 from singlepath.search.score_model import PartScore
 from singlepath.supernet import Supernet, children_features
 
 __all__ = [
     "HELD_OUT", "RECALIBRATION", "Scorer", "affordable", "choice", "concluded",
-    "drawn", "gate_utility", "in_window", "least_of", "no_network", "reason",
+    "drawn", "gate_utility", "in_window", "no_network", "reason",
 ]  # fmt: skip
 
 HELD_OUT = 2_500  # images that score a candidate, at most
@@ -178,29 +178,21 @@ def best_filled(problem: Problem, scorer: Scorer, among: Sequence[Architecture] 
     return min(filled, key=lambda a: (scorer.known[a], a.choices), default=None)
 
 
-def least_of(problem: Problem) -> float:
-    """What candidates cost at least: 90 % of the budget, or of the target where that is below it."""
-    budget = problem.budget
-    return FILL * (budget.limit if FILL * budget.limit < budget.target else budget.target)
-
-
 def in_window(problem: Problem, architecture: Architecture, least: float) -> bool:
     """Whether the network, by its canonical name, costs `least` to the target."""
     return least <= problem.cost(problem.space.canonical(architecture)) <= problem.budget.target
 
 
 def drawn(problem: Problem, count: int, rng: np.random.Generator) -> tuple[list[Architecture], float]:
-    """(at most `count` distinct random networks, what they cost at least): of the budget, or, where no network fills
-    it, of all that fit.
+    """(at most `count` distinct random networks of the budget, what they cost at least), as `networks_of`.
 
     Raises:
         UserError: nothing fits the budget.
     """
-    for least in (least_of(problem), 0.0):
-        found = random_networks(problem.space, problem.costs, least, problem.budget.target, count, rng)
-        if found:
-            return found, least
-    raise no_network(problem)
+    found, least = networks_of(problem.space, problem.budget, count, rng)
+    if not found:
+        raise no_network(problem)
+    return found, least
 
 
 def concluded(

@@ -23,7 +23,7 @@ Three kinds of steps, each one forward and backward on one batch:
    With the setting `coefficient` lambda stays there, as in the paper, and the answer is what the gates say: the most
    probable option of every layer. Nothing keeps the budget then; `hyper` finds the coefficient that does.
 
-By default the warm-up is the whole search: the supernet then knows no budget, ranks networks best (docs/results.md),
+By default the warm-up is the whole search: the supernet then knows no budget, ranks networks best (docs/notes),
 serves every budget, and the selection by score never reads a gate. Gates are trained, in the second half, where they
 are what is read (`select` = gates).
 

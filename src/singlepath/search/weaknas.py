@@ -135,7 +135,7 @@ class WeakNas:
         if not 0 < self.patience < waited or self.top > self.batch or predicted.std is None:
             return order
         bound = over.best(predicted.mean + (waited / self.patience - 1) * predicted.std, 2 * self.batch)
-        firm = order[: (self.batch + 1) // 2]
+        firm = order[: (self.batch + len(state["asked"]) % 2) // 2]  # one a round: every second round
         return [*firm, *(i for i in bound if i not in firm)][: self.batch]
 
 
