@@ -96,6 +96,9 @@ def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "empty")
     with pytest.raises(UserError, match=r"is a file; .*type --name another"):
         opened(tmp_path / "notes.txt", flag="--name")
+    for impossible in (tmp_path / "notes.txt" / "run", tmp_path / ("n" * 300)):
+        with pytest.raises(UserError, match=r"cannot be a run folder \(.*\); .*type --out another"):
+            opened(impossible)
     with pytest.raises(UserError, match="holds no run to resume"):
         opened(tmp_path / "nowhere", resume=True)
 

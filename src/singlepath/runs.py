@@ -22,6 +22,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,23 @@ import yaml
 
 from singlepath.errors import UserError, user_error
 
-__all__ = ["Run", "cpu_name", "environment", "load_checkpoint", "read_json", "write_atomic", "write_json"]
+__all__ = [
+    "Run",
+    "cpu_name",
+    "environment",
+    "load_checkpoint",
+    "read_config",
+    "read_json",
+    "write_atomic",
+    "write_json",
+]
 
 PACKAGES = ("singlepath", "torch", "numpy", "onnx", "onnxruntime", "scikit-learn", "pillow", "pyarrow", "safetensors")
 # what must agree with the folder's configuration before a run goes on; the second group may change if the user says so
 FIXED_ENVIRONMENT = ("threads", "compute")
 # what a checkpoint raises that is torn, filled with zeros, or holds anything but plain values and tensors
 TORN = (RuntimeError, EOFError, KeyError, TypeError, OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError)
+WRITTEN = {"options", "versions", "hardware"}  # in config.yaml
 OWN_FILES = {".lock", "config.yaml", "data.json", "table.json", "timing.jsonl"}
 
 
@@ -136,20 +147,21 @@ class Run:
             options.
         """
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise user_error(
-                f"{path} is a file", "allowed: a folder that does not exist yet", f"type {flag} another/folder"
-            )
-        known = (path / "config.yaml").is_file()
-        if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()) and not resume:
-            again = "type --resume to go on with it, or another folder" if known else f"type {flag} another/folder"
-            raise user_error(f"the output folder {path} exists and is not empty", "allowed: a new folder", again)
-        if resume and not known:
-            raise user_error(
-                f"{path} holds no run to resume", "allowed: a folder with config.yaml", "leave --resume out"
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, cls._acquire(path), note)
+        with _refused(path, flag):
+            if path.exists() and not path.is_dir():
+                raise user_error(
+                    f"{path} is a file", "allowed: a folder that does not exist yet", f"type {flag} another/folder"
+                )
+            known = (path / "config.yaml").is_file()
+            if path.is_dir() and any(not p.name.startswith(".") for p in path.iterdir()) and not resume:
+                again = "type --resume to go on with it, or another folder" if known else f"type {flag} another/folder"
+                raise user_error(f"the output folder {path} exists and is not empty", "allowed: a new folder", again)
+            if resume and not known:
+                raise user_error(
+                    f"{path} holds no run to resume", "allowed: a folder with config.yaml", "leave --resume out"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path, cls._acquire(path), note)
         run._fresh, run.allow_changed = not known, allow_changed
         try:
             run._configure({k: _plain(v) for k, v in options.items()}, known, allow_changed)
@@ -213,7 +225,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        return yaml.safe_load((self.path / "config.yaml").read_text())
+        return read_config(self.path)
 
     def close(self) -> None:
         if self._lock:
@@ -330,6 +342,36 @@ def load_checkpoint(run: Path, tag: str) -> dict[str, Any] | None:
         except TORN:
             continue
     return None
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """A run folder's config.yaml.
+
+    Raises:
+        UserError: it is not what was written there.
+    """
+    try:
+        found = yaml.safe_load((run / "config.yaml").read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("options"), dict) or not found.keys() >= WRITTEN:
+        raise user_error(
+            f"{run / 'config.yaml'} is damaged", f"needed: {', '.join(sorted(WRITTEN))}, as the run wrote them",
+            "start again in another folder",
+        )  # fmt: skip
+    return found
+
+
+@contextmanager
+def _refused(path: Path, flag: str) -> Iterator[None]:
+    """What the system refuses is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise user_error(
+            f"{str(path)[:200]} cannot be a run folder ({error.strerror})", "needed: a folder that can be written",
+            f"type {flag} another/folder",
+        ) from None  # fmt: skip
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,15 @@ trials = st.builds(
     training_seed=st.none() | st.integers(0, 99), settings=st.dictionaries(st.text(), plain, max_size=3),
     protocol=st.dictionaries(st.text(), plain, max_size=3), budget=st.dictionaries(st.text(), finite, max_size=2),
 )  # fmt: skip
-entries = st.builds(Entry, st.sampled_from(["search", "tuning", "training"]), st.text(), finite)
+spent = st.floats(0, allow_nan=False, allow_infinity=False)
+entries = st.builds(Entry, st.sampled_from(["search", "tuning", "training"]), st.text(), spent)
 points = st.builds(Point, finite, st.text(), finite, st.none() | finite)
+curves = st.lists(points, min_size=1, max_size=3, unique_by=lambda p: p.queries).map(
+    lambda found: tuple(sorted(found, key=lambda p: p.queries))
+)
 all_records = st.builds(
     Record, trial=trials, network=st.text(), validation=finite, test=st.none() | finite,
-    ledger=st.lists(entries, max_size=3).map(tuple), curve=st.lists(points, max_size=3).map(tuple),
+    ledger=st.lists(entries, max_size=3).map(tuple), curve=curves,
     versions=st.dictionaries(st.text(), st.text(), max_size=2), commit=st.none() | st.text(),
 )  # fmt: skip
 
@@ -140,6 +145,18 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         records.read(tmp_path / "nothing")
 
 
+SPOILT: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
+    "wrong type": (lambda d: d["curve"][0], "validation", "high"),
+    "test is not a number": (lambda d: d, "test", float("nan")),
+    "validation without end": (lambda d: d, "validation", float("inf")),
+    "a point is not a number": (lambda d: d["curve"][1], "test", float("nan")),
+    "no curve": (lambda d: d, "curve", []),
+    "a curve backwards": (lambda d: d["curve"][0], "queries", 4),
+    "a negative amount": (lambda d: d["ledger"][2], "amount", -1.0),
+    "more than the budget": (lambda d: d["ledger"][0], "amount", 301),
+}
+
+
 def spoil(path: Path, how: str) -> Path:
     text = path.read_text()
     if how == "torn":
@@ -152,12 +169,13 @@ def spoil(path: Path, how: str) -> Path:
         path.write_bytes(b"\xff\xfe\x00")
     else:
         data = json.loads(text)
-        data["curve"][0]["validation"] = "high"
+        of, key, value = SPOILT[how]
+        of(data)[key] = value
         path.write_text(json.dumps(data))
     return path
 
 
-@pytest.mark.parametrize("how", ["torn", "another trial", "edited", "not text", "wrong type"])
+@pytest.mark.parametrize("how", ["torn", "another trial", "edited", "not text", *SPOILT])
 def test_a_spoilt_file_is_named_in_one_line(how: str, tmp_path: Path) -> None:
     path = spoil(records.write(tmp_path, record()), how)
     with pytest.raises(UserError) as raised:

@@ -126,6 +126,17 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     "engine": (["--engine", "rai"], ["unknown engine 'rai'", "type --engine ray"]),
     "address": (["--address", "a:1"], ["--address a:1 with --engine local", "type --engine ray"]),
     "seeds": (["--seeds", 0], ["--seeds 0", "1 or more", "type --seeds 1"]),
+    "seed": (["--seed", 2**63], ["allowed: 0 to", "type --seed 0"]),
+    "too many networks": (["--networks", 5000], ["toy has 4096", "type --networks 4096"]),
+    "share": (["--methods", "weaknas(explore=-1)"], ["explore=-1", "a share, 0 to 1", "type explore=0.0"]),
+    "count": (["--methods", "evolution(tournament=0)"], ["tournament=0", "1 or more", "type tournament=6"]),
+    "scale": (["--methods", "weaknas(scale=3)"], ["scale=3", "(mean, deviation)"]),
+    "said twice": (["--methods", "weaknas(batch=1,batch=2)"], ["name or name(option=value, ...)"]),
+    "two brackets": (["--methods", "weaknas(batch=1)(batch=2)"], ["name or name(option=value, ...)"]),
+    "encoding": (["--methods", "random,weaknas(encoding='zzz')"], ["encoding 'zzz'", "one-hot, pairs"]),
+    "endless": (["--tuning-queries", "inf"], ["--tuning-queries 'inf'"]),
+    "tuned twice": (["--tuning-queries", "local=5,local=6"], ["a number, or numbers by method"]),
+    "no such machine": (["--engine", "ray", "--cpus", 8, "--workers", 2], ["wait forever", "type --workers 8"]),
     "queries": (["--queries", 0], ["--queries 0", "1 or more"]),
     "networks": (["--networks", 1], ["--networks 1", "2 or more"]),
     "workers": (["--workers", -1], ["--workers -1", "0 or more"]),
@@ -157,6 +168,21 @@ def test_wrong_input_is_one_line_and_leaves_no_folder(
 def test_a_folder_that_exists_is_not_touched(made: tuple[Path, dict[str, Any]]) -> None:
     code, _, err = run(*TOY, *HERE, "--out", made[0])
     assert code == 2 and "exists and is not empty; type --resume" in err.replace("; allowed: a new folder", "")
+
+
+@pytest.mark.parametrize("text", ["task: toy", "options: {}", "options: {}\nversions: {}"])
+def test_a_damaged_configuration_is_said_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    code, _, err = run("bench", "--resume", tmp_path)
+    assert code == 2 and "config.yaml is damaged; needed: hardware, options, versions" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_random_search_is_stated_where_tuning_took_more_than_the_table_has(tmp_path: Path) -> None:
+    tuned = ["--methods", "random,evolution", "--tuning-queries", "evolution=50000"]
+    found = printed(*TOY, *tuned, *HERE, "--out", tmp_path / "run")
+    (row,) = (m for m in found["tasks"][0]["methods"] if m["method"] == "evolution")
+    assert row["random_at_equal_cost"]["queries"] == 4096
 
 
 def test_commas_inside_brackets_and_quotes_do_not_part() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import queue
 import socket
@@ -249,7 +250,7 @@ def ray(chunks: Sequence[Chunk], *, workers: int, address: str | None, cpus: flo
     package = optional("ray", "ray")
     joined = package.is_initialized()
     if not joined:
-        _start(package, workers, address)
+        _start(package, workers, address, cpus, gpus)
     environment = {"env_vars": ONE_THREAD}
     task = package.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment)(_whole)
     try:
@@ -273,16 +274,26 @@ def _whole(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     return [DONE.dump_python(done) for done in run_chunk(CHUNK.validate_python(chunk))]
 
 
-def _start(package: Any, workers: int, address: str | None) -> None:
+def _start(package: Any, workers: int, address: str | None, cpus: float, gpus: float) -> None:
     """Start Ray here for these trials only, or join it.
 
     Raises:
-        UserError: nothing answers at the address, or it wants another token (RAY_AUTH_TOKEN, which Ray reads itself).
+        UserError: a task asks for more than there is; nothing answers at the address, or it wants another token
+            (RAY_AUTH_TOKEN, which Ray reads itself).
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
+        if cpus > workers:
+            raise user_error(
+                f"--cpus {cpus:g} with --workers {workers}",
+                "a task would wait forever",
+                f"type --workers {math.ceil(cpus)}",
+            )
         package.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        if gpus > (found := package.cluster_resources().get("GPU", 0)):
+            package.shutdown()
+            raise user_error(f"--gpus {gpus:g}", f"this machine has {found:g}", "type --gpus 0")
         return
     try:
         _answers(address)

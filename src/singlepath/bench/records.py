@@ -173,7 +173,24 @@ def _load(path: Path) -> Record:
         raise broken(f"{where}: {first['msg']}" if where else first["msg"]) from None
     if record.trial.digest != path.stem:
         raise broken(f"its trial has the digest {record.trial.digest}")
+    if why := impossible(record):
+        raise broken(why)
     return record
+
+
+def impossible(record: Record) -> str:
+    """What no trial can have ended with, in words; empty where there is nothing."""
+    at = [point.queries for point in record.curve]
+    figures = [record.validation, record.test, *at, *(v for p in record.curve for v in (p.validation, p.test))]
+    if not all(figure is None or math.isfinite(figure) for figure in figures):
+        return "a figure is not finite"
+    if not at or sorted(set(at)) != at:
+        return "its curve is empty or does not ascend"
+    if any(not 0 <= entry.amount < math.inf for entry in record.ledger):
+        return "its ledger has impossible amounts"
+    if record.queries > record.trial.budget.get("queries", math.inf):
+        return f"it spent {record.queries:g} queries of {record.trial.budget['queries']:g}"
+    return ""
 
 
 @cache

@@ -200,7 +200,8 @@ def _against_expectation(group: list[Record], table: Mapping[str, Any] | None) -
 
 
 def _expected(table: Mapping[str, Any], queries: float) -> dict[str, float] | None:
-    return next((dict(row) for row in table["random_search"] if row["queries"] == queries), None)
+    spent = min(int(queries), table["networks"])
+    return next((dict(row) for row in table["random_search"] if row["queries"] == spent), None)
 
 
 def _seeds(groups: Groups, table: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -122,7 +122,7 @@ def facts_of(task: Task, data: str, budgets: Sequence[float]) -> dict[str, Any]:
         },
         "best_test": float(test.max()),
         "space": spread(test)._asdict(),
-        "random_search": [_expected(validation, test, min(int(n), len(validation))) for n in sorted(set(budgets))],
+        "random_search": [_expected(validation, test, n) for n in sorted({min(int(b), len(test)) for b in budgets})],
         "validation_tau": {"all": _tau(validation, test), "top": _tau(validation[top], test[top]), "share": TOP},
         "seed_ranks": _seed_ranks(task, data),
     }  # fmt: skip

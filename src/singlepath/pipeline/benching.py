@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-import yaml
 
 from singlepath.bench import records, tabular
 from singlepath.bench.ablation import ablation
@@ -34,8 +34,9 @@ from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.setup import default_out
 from singlepath.report import write_report
 from singlepath.report.markup import embed
-from singlepath.runs import Run
+from singlepath.runs import Run, read_config
 from singlepath.search.queries import Pool
+from singlepath.search.query_methods import make_method
 from singlepath.spaces import parse_id
 
 __all__ = ["bench", "command_of", "in_words", "split_texts"]
@@ -46,6 +47,7 @@ IMAGES: dict[str, Any] = {"methods": "single-path,random,evolution,weaknas", "se
 RECORDS, SUPERNETS = "records", "supernets"
 IMAGE_OPTIONS = ("space", "budget", "limit", "search_epochs", "epochs", "trainings", "recipe", "protocol")
 SENTENCES = 30  # about tests, in a terminal
+LARGEST_SEED = 2**62  # what parquet holds, with room for the seeds that follow
 LEAST = {
     "seeds": 1,
     "queries": 1,
@@ -136,7 +138,7 @@ def _options(values: dict[str, Any]) -> dict[str, Any]:
     own["data"] = None if own["data"] is None else str(Path(own["data"]).resolve())
     resume = values["resume"]
     if resume is not None and (Path(resume) / "config.yaml").is_file():
-        kept = yaml.safe_load((Path(resume) / "config.yaml").read_text())["options"]
+        kept = read_config(Path(resume))["options"]
         defaults = {name: p.default for name, p in inspect.signature(bench).parameters.items()}
         own |= {name: kept[name] for name in own if name in kept and own[name] == defaults[name]}
     usual = IMAGES if _of_images(split_texts(own["task"])) else TABLES
@@ -149,6 +151,8 @@ def _checked(options: dict[str, Any]) -> tuple[Comparison, list[str]]:
         if options[name] is not None and options[name] < least:
             flag = f"--{name.replace('_', '-')}"
             raise user_error(f"{flag} {options[name]}", f"allowed: {least} or more", f"type {flag} {max(1, least)}")
+    if options["seed"] > LARGEST_SEED:
+        raise user_error(f"--seed {options['seed']}", f"allowed: 0 to {LARGEST_SEED}", "type --seed 0")
     if options["factors"] and not options["ablate"]:
         raise user_error("--factors without --ablate", "they are settings of one method", "type --ablate weaknas")
     tasks, data = split_texts(options["task"]), options["data"]
@@ -222,7 +226,12 @@ def _tuning(text: str) -> dict[str, float] | float:
         numbers = {name.strip(): float(number) for name, _, number in parts}
     except ValueError:
         numbers = {}
-    if not numbers or min(numbers.values()) < 0 or ("" in numbers and len(numbers) > 1):
+    if (
+        not numbers
+        or len(numbers) < len(parts)
+        or not all(0 <= n < math.inf for n in numbers.values())
+        or ("" in numbers and len(numbers) > 1)
+    ):
         raise user_error(
             f"--tuning-queries {text!r}", "allowed: a number, or numbers by method", "type --tuning-queries weaknas=500"
         )
@@ -252,6 +261,13 @@ class Work(NamedTuple):
 def _tables(compared: Comparison, options: Mapping[str, Any]) -> Work:
     data, cost = options["data"] or "", options["cost"]
     tables = {name: tabular.opened(name, data, cost) for name in compared.tasks}
+    for name, table in tables.items():
+        if compared.networks > len(table.pool):
+            raise user_error(
+                f"--networks {compared.networks}", f"{name} has {len(table.pool)}", f"type --networks {len(table.pool)}"
+            )
+        for each in compared.contenders:
+            table.pool.encoding(getattr(make_method(each.method, **each.settings), "encoding", ""))
     return Work(
         tabular.RUN, {"data": data, "cost": cost},
         {name: tabular.protocol_of(table, cost) for name, table in tables.items()},

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from singlepath.costs import LatencyTable, activation_bytes, count_costs, macs, parameters, parse_budget
 from singlepath.costs.budget import resolve
@@ -43,7 +42,7 @@ from singlepath.pipeline.setup import (
 )
 from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_one
 from singlepath.report import write_report
-from singlepath.runs import Run, write_atomic
+from singlepath.runs import Run, read_config, write_atomic
 from singlepath.spaces.named import resolve as resolve_architecture
 from singlepath.training import evaluate as evaluate_network
 
@@ -63,7 +62,7 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     own = {k: v for k, v in values.items() if k not in ("out", "resume", "allow_changed")}
     check_names(own)
     if resume is not None and (Path(resume) / "config.yaml").is_file():
-        before = yaml.safe_load((Path(resume) / "config.yaml").read_text())["options"]
+        before = read_config(Path(resume))["options"]
         defaults = {k: p.default for k, p in inspect.signature(command).parameters.items()}
         own |= {k: before[k] for k in own if k in before and own[k] == defaults[k]}
     own |= {"threads": thread_count(own["threads"]), "compute": best_device()}

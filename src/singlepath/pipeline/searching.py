@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from singlepath.architecture import Architecture
 from singlepath.costs import Budget, LatencyTable
 from singlepath.data import Data
@@ -16,7 +14,7 @@ from singlepath.errors import unknown, user_error
 from singlepath.pipeline.outcome import architecture_of, found_parts, update_result
 from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.setup import Prepared, best_device, load_data, prepare, set_threads
-from singlepath.runs import Run, read_json, write_json
+from singlepath.runs import Run, read_config, read_json, write_json
 from singlepath.runtimes import RUNTIMES
 from singlepath.search import METHODS, Found, Problem, run_search
 from singlepath.search.selection import SELECTIONS
@@ -149,7 +147,7 @@ def write_found(path: Path, options: dict[str, Any], made: Prepared, found: Foun
 
 
 def _environment(path: Path) -> dict[str, Any]:
-    config = yaml.safe_load((path / "config.yaml").read_text())
+    config = read_config(path)
     return {
         "versions": {**config["versions"], "commit": config.get("commit")}, "hardware": config["hardware"],
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -22,6 +23,9 @@ QUERY_METHODS: dict[str, Callable[..., QueryMethod]] = {
     "random": RandomSearch, "local": LocalSearch, "evolution": Evolution, "nsga2": Nsga2, "weaknas": WeakNas,
     "brp-nas": BrpNas,
 }  # fmt: skip
+
+
+AT_LEAST_ONE = ("population", "tournament", "first", "batch", "members", "rounds")
 
 
 def make_method(text: str, **settings: Any) -> QueryMethod:
@@ -46,4 +50,25 @@ def make_method(text: str, **settings: Any) -> QueryMethod:
             raise user_error(
                 f"{key}={value!r}", f"{key} of {name} is a {type(wanted).__name__}", f"type {key}={wanted!r}"
             )
+        check_range(name, key, value, wanted)
     return kind(**(given | settings))
+
+
+def check_range(method: str, key: str, value: Any, default: Any) -> None:
+    """Real settings are shares, whole ones counts, of some things at least one; a scale is a mean and a deviation.
+
+    Raises:
+        UserError: another value.
+    """
+    if isinstance(default, float):
+        fine, allowed = 0 <= value <= 1, "a share, 0 to 1"
+    elif type(default) is int:
+        least = int(key in AT_LEAST_ONE)
+        fine, allowed = value >= least, f"{least} or more"
+    elif key == "scale" and value is not None:
+        fine = isinstance(value, tuple | list) and len(value) == 2 and all(type(v) in (int, float) for v in value)
+        fine, allowed = fine and math.isfinite(value[0]) and 0 < value[1] < math.inf, "None or (mean, deviation)"
+    else:
+        return
+    if not fine:
+        raise user_error(f"{key}={value!r}", f"{key} of {method} is {allowed}", f"type {key}={default!r}")

@@ -93,7 +93,7 @@ class WeakNas:
                 raise unknown(kind, name, known)
         if min(self.first, self.batch, self.members) < 1:
             given = f"first={self.first}, batch={self.batch}, members={self.members}"
-            raise user_error(given, "allowed: 1 or more each", "type batch=2")
+            raise user_error(given, "allowed: 1 or more each", "type first=10, batch=2, members=1")
         if self.sampling == "ei" and self.members == 1 and self.predictor not in ("gp", "forest"):
             raise user_error(
                 f"sampling='ei' with one {self.predictor}", "expected improvement needs a deviation", "type members=5"

@@ -51,8 +51,10 @@ def parse_id(text: str, kind: str = "space") -> tuple[str, dict[str, Any]]:
         return name, {}
     try:
         call = ast.parse(f"f({inner}", mode="eval").body
-        assert isinstance(call, ast.Call) and not call.args
-        return name.strip(), {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        assert isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        assert len(options) == len(call.keywords)
+        return name.strip(), options
     except (SyntaxError, ValueError, AssertionError):
         raise user_error(
             f"{kind} {text!r}", "allowed: name or name(option=value, ...)", f"type --{kind} {name}"
