@@ -69,7 +69,7 @@ def test_a_constant_added_to_a_feature_changes_nothing() -> None:
     features, labels = images(1200)
     shared, moved = classifier(), classifier()
     with torch.no_grad():
-        moved.bias -= shared.weight[:, :20].sum(1) * 20
+        moved.bias.sub_(20 * shared.weight[:, :20].sum(1))
     far = features + 20 * (torch.arange(FEATURES) < 20)
     a, b = refitted_losses(features, labels, shared), refitted_losses(far, labels, moved)
     assert float((a - b).abs().mean()) < 0.01
