@@ -26,7 +26,7 @@ from singlepath.search import readout, scoring, selection
 from singlepath.search.base import Problem
 from singlepath.search.score_model import fitted, predicted
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn
-from singlepath.search.single_path import DEFAULTS
+from singlepath.search.single_path import candidates_of
 from singlepath.supernet import Supernet, recalibrate, together
 from singlepath.supernet.paper import PaperSupernet
 from singlepath.training.recipe import get_recipe
@@ -45,12 +45,12 @@ class Ours:
     """How our networks are chosen.
 
     Attributes:
-        candidates: networks that a selection may score for a budget; scores are shared.
+        candidates: networks that a selection may score for a budget; scores are shared. None: as many as a search does.
         shortlist: so many networks are fine-tuned for `passes` image passes each, from learning rate `lr`.
     """
 
     select: str = "score"
-    candidates: int = DEFAULTS["candidates"]
+    candidates: int | None = None
     shortlist: int = 0
     passes: int = 0
     lr: float = 0.01
@@ -169,7 +169,8 @@ def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours)
     extra = 0  # image passes that a selection itself trained for
     for budget in sorted(budgets, reverse=True):
         problem = reader.problem(budget)
-        found = selection.select(problem, reader.supernet, ours.select, ours.candidates, scorer)
+        count = ours.candidates or candidates_of(problem)
+        found = selection.select(problem, reader.supernet, ours.select, count, scorer)
         scored = found.selection["candidates"]
         chosen, few = found.architecture, list[Architecture]()
         if ours.shortlist:

@@ -224,12 +224,12 @@ def endless(problem: Problem, augment: Any, size: int, epoch: int) -> Iterator[B
         )  # fmt: skip
 
 
-def chosen(problem: Problem, net: Supernet, truth: Truth, method: str, candidates: int) -> dict[str, Any]:
+def chosen(problem: Problem, net: Supernet, truth: Truth, method: str, candidates: int | None) -> dict[str, Any]:
     """What a selection reads off the finished search, and what that took."""
     scorer, clock = Scorer.of(problem, net), time.process_time
     clock = clock if problem.device == "cpu" else time.perf_counter
     started = clock()
-    found = select(problem, net, method, candidates, scorer)
+    found = select(problem, net, method, candidates or single_path.candidates_of(problem), scorer)
     spent, scored = clock() - started, len(scorer.known)
     i, budget = truth.index(found.architecture), problem.budget.limit
     images = sum(len(b.y) for b in scorer.held_out) + sum(len(x) for x in scorer.calibration)
@@ -327,7 +327,7 @@ def main() -> int:
 
 def timed(args: argparse.Namespace, protocol: Protocol) -> int:
     """The promises on time."""
-    chunks, length, candidates = (2, 4, 6) if args.quick else (12, 40, single_path.DEFAULTS["candidates"])
+    chunks, length, candidates = (2, 4, 6) if args.quick else (12, 40, None)
     truth, rng = Truth.load(args.data), np.random.default_rng(args.seed)
     data = loaded(protocol, args.seed)
     course = course_of(args, protocol, args.seed, data)

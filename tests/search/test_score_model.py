@@ -13,7 +13,7 @@ from tests.search.helpers import SPACE, problem
 from singlepath.architecture import Architecture
 from singlepath.costs import count_costs
 from singlepath.search import score_model, scoring
-from singlepath.search.score_model import best_by, fitted, predicted
+from singlepath.search.score_model import best_by, fitted, nearness, predicted
 from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
 from singlepath.spaces import Space, make
@@ -41,21 +41,56 @@ def test_a_truth_of_layers_is_recovered() -> None:
 def test_what_two_layers_do_together_is_learnt() -> None:
     """The value of the third layer's options depends on the first layer's."""
     rng = np.random.default_rng(0)
-    value, joint = layer_truth(SPACE, rng), 2 * rng.normal(size=(9, 9))
+    value, joint = layer_truth(SPACE, rng), 3 * rng.normal(size=(9, 9))
     first, third = 0, len(SPACE.searchable) - 1
-    networks = networks_of(SPACE, 900, rng)
+    networks = networks_of(SPACE, 1_400, rng)
 
     def true(a: Architecture) -> float:
         indices = SPACE.indices(a)
         return value(a) + joint[indices[first], indices[third]]
 
-    right = [-true(a) for a in networks[600:]]
+    known, unseen = networks[:1_000], networks[1_000:]
+    right = [-true(a) for a in unseen]
     alone, together = (
-        np.corrcoef(predicted(SPACE, fitted(SPACE, {a: (0, true(a)) for a in networks[:600]}, pairs=p), networks[600:]),
-                    right)[0, 1]
+        np.corrcoef(predicted(SPACE, fitted(SPACE, {a: (0, true(a)) for a in known}, pairs=p), unseen), right)[0, 1]
         for p in (False, True)
     )  # fmt: skip
     assert together > alone + 0.02 and 1 - together < 0.7 * (1 - alone)
+
+
+def test_a_model_for_a_budget_believes_the_networks_of_its_cost() -> None:
+    """What the first layer's options are worth turns around with the cost; the model of each budget says its own."""
+    rng = np.random.default_rng(0)
+    costs, worth = count_costs(SPACE, "macs"), rng.normal(size=len(SPACE.searchable[0].options))
+    networks = networks_of(SPACE, 800, rng)
+    cost = np.array([costs.of(SPACE.indices(a)) for a in networks])
+    low, middle, high = np.quantile(cost, [0.05, 0.5, 0.95])
+    scores = {
+        a: (0, float(worth[SPACE.indices(a)[0]] * (1 if c > middle else -1)))
+        for a, c in zip(networks, cost, strict=True)
+    }
+    for target, sign in ((low, 1.0), (high, -1.0)):
+        model = fitted(SPACE, scores, pairs=False, weights=nearness(SPACE, costs, scores, target))
+        assert np.corrcoef(model.single[: len(worth)], sign * worth)[0, 1] > 0.9
+
+
+def test_a_weight_of_two_is_a_network_twice() -> None:
+    """Beside the ridge, which counts effective networks, a fit with whole weights is that of repeated rows."""
+    rng = np.random.default_rng(0)
+    networks = networks_of(SPACE, 60, rng)
+    scores = {a: (i % 2, float(rng.normal())) for i, a in enumerate(networks)}
+    weights = rng.integers(1, 4, len(networks)).astype(float)
+    x = np.stack([SPACE.encode(a) for a in networks]).astype(float)
+    rows = np.repeat(np.arange(len(networks)), weights.astype(int))
+    part, y = rows % 2, -np.array([s for _, s in scores.values()])
+    design, right = x[rows].copy(), y[rows].copy()
+    for p in (0, 1):
+        design[part == p] -= design[part == p].mean(0)
+        right[part == p] -= right[part == p].mean()
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    penalty = score_model.RIDGE * effective * weights.mean() * np.eye(x.shape[1])
+    expected = np.linalg.solve(design.T @ design + penalty, design.T @ right)
+    assert fitted(SPACE, scores, pairs=False, weights=weights).single == pytest.approx(expected, abs=1e-8)
 
 
 def test_the_model_is_the_ridge_regression_it_says() -> None:

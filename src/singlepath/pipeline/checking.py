@@ -16,7 +16,7 @@ from singlepath.pipeline.setup import best_device, load_data, set_threads
 from singlepath.runs import read_json
 from singlepath.search.base import EPOCHS, PASSES
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION
-from singlepath.search.single_path import CHILDREN, DEFAULTS
+from singlepath.search.single_path import CHILDREN, candidates_for
 from singlepath.spaces import SPACES, Space, make
 from singlepath.spaces.named import ALIASES, NAMED, resolve
 from singlepath.supernet import Setting, Supernet, Views, build
@@ -53,7 +53,7 @@ def search_estimate(space: Space, images: int | None, held_out: int | None, seed
     epochs = max(EPOCHS, math.ceil(PASSES / images / CHILDREN)) if images else 0
     passes = epochs * images * CHILDREN if images else PASSES
     each = RECALIBRATION + min(HELD_OUT, HELD_OUT if held_out is None else held_out)
-    scored = DEFAULTS["candidates"] * each
+    scored = candidates_for(passes, HELD_OUT if held_out is None else held_out) * each
     minutes = seconds_per_image(space, seed) * (passes + FORWARD * scored) / 60
     return {"images": images, "passes": passes, "scored": scored, "minutes": round(minutes, 1)}
 

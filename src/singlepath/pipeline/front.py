@@ -16,11 +16,13 @@ from singlepath.pipeline.outcome import architecture_of, update_result
 from singlepath.pipeline.progress import progress
 from singlepath.pipeline.searching import problem_of, searched_data
 from singlepath.pipeline.setup import best_device, cost_models, set_threads
-from singlepath.runs import load_checkpoint
+from singlepath.runs import load_checkpoint, read_json
 from singlepath.search.base import Problem
+from singlepath.search.score_model import PartScore
 from singlepath.search.scoring import Scorer, drawn
 from singlepath.search.selection import select
-from singlepath.search.single_path import setting
+from singlepath.search.single_path import candidates_of
+from singlepath.spaces import Space
 from singlepath.supernet import Supernet
 
 __all__ = ["front_of", "supernet_of"]
@@ -42,6 +44,12 @@ def supernet_of(run: Path, space: Any) -> Supernet:
     return supernet.to(best_device())
 
 
+def scores_of(run: Path, space: Space) -> dict[Architecture, PartScore]:
+    """The sample of networks that a search scored at its end; empty where it kept none."""
+    kept = read_json(run / "scores.json") if (run / "scores.json").is_file() else []
+    return {Architecture(space.id, tuple(choices)): (part, score) for choices, part, score in kept}
+
+
 def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: LatencyTable | None, share_of: str
 ) -> dict[str, Any]:  # fmt: skip
     """The best network of every budget: one sample of scored networks serves all, so further budgets cost little.
@@ -57,6 +65,7 @@ def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: Late
     with progress("front") as report:
         problems = [replace(problem_of(space, data, budget, options), progress=report) for budget in resolved]
         scorer = Scorer.of(problems[0], supernet)
+        scorer.sampled |= scores_of(run, space)
         rows = [row(p, supernet, scorer) for p in problems]
         beside = random_rows(problems, scorer)
         chosen = scored(problems[0], scorer, architecture_of(run)[1])
@@ -97,7 +106,7 @@ def scored(problem: Problem, scorer: Scorer, architecture: Architecture) -> dict
 
 
 def row(problem: Problem, supernet: Supernet, scorer: Scorer) -> dict[str, Any]:
-    found = select(problem, supernet, "score", setting(problem, "candidates"), scorer)
+    found = select(problem, supernet, "score", candidates_of(problem), scorer)
     return {
         "text": problem.budget.text, "budget": problem.budget.limit, "unit": problem.costs.unit,
         "predicted": problem.cost(found.architecture), "held_out_cross_entropy": found.selection["score"],

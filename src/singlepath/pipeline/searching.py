@@ -110,6 +110,8 @@ def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -
         note(f"warning: {found.selection['over_budget']}")
     if weights := method.weights(state):
         run.save({"supernet": dict(weights)}, 0, "supernet")
+    if sampled := state.get("sampled"):
+        run.write("scores.json", [[list(a.choices), *score] for a, score in sampled.items()])
     write_found(run.path, options, made, found)
     run.write(
         "found.json", {"budget": budget_of(made), **found._asdict(), "architecture": found.architecture.as_dict()}

@@ -3,6 +3,8 @@
     -CE(a) ~ b + what its layers say + what pairs of them say      ridge regression (`score_model`)
     answer = argmax of the model over all networks of the budget
 
+The scores are of the whole space, the model is the budget's own: networks of about its cost weigh more.
+
 Why random networks of the *whole* space, whatever they cost: those of one budget trade one layer against another, which
 says little of each. One sample serves every budget. Measured on NAS-Bench-Macro (docs/notes).
 
@@ -16,7 +18,7 @@ from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
-from singlepath.search.score_model import best_by, fitted
+from singlepath.search.score_model import best_by, fitted, nearness
 from singlepath.search.scoring import Scorer, concluded, drawn, no_network
 from singlepath.supernet import Supernet
 
@@ -59,7 +61,8 @@ def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> l
     space, target = problem.space, problem.budget.target
     if len(sample) < 2:  # nothing to fit
         return drawn(problem, FINALISTS, generator(problem.seed, "few"))[0]
-    model = fitted(space, {scorer.name(a): scorer.sampled[scorer.name(a)] for a in sample})
+    scores = {name: scorer.sampled[name] for name in map(scorer.name, sample)}
+    model = fitted(space, scores, weights=nearness(space, problem.costs, scores, target))
     found = (best_by(space, model, problem.costs, target, least) for least in (problem.budget.least, 0.0))
     few = list(dict.fromkeys(space.architecture(indices) for indices in found if indices is not None))
     if not few:

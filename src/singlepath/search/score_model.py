@@ -9,6 +9,9 @@ layers have the kernel
 
     k(a, b) = m / RIDGE + m (m - 1) / 2 / PAIRS.
 
+What a choice is worth depends on the size of the network around it more than pairs can say, so for a budget networks
+weigh by their cost's distance from it (`nearness`): the model is local in the logarithm of cost.
+
 Why a model and not the scores: a supernet is wrong about single networks by more than the images show, so that the
 lowest of many scores is low by error. Why pairs: layers do not add up, a fit of single layers alone misjudges networks
 of few layers, and one of the *true* accuracies of NAS-Bench-Macro loses half a point among the networks that settings
@@ -30,13 +33,12 @@ from singlepath.costs import CostModel
 from singlepath.search.budget import best_under
 from singlepath.spaces import Space
 
-__all__ = ["Model", "PartScore", "best_by", "fitted", "predicted"]
+__all__ = ["Model", "PartScore", "best_by", "fitted", "nearness", "predicted"]
 
 RIDGE = 1e-3  # of a layer's figure, a network
-PAIRS, AMONG = (
-    0.2,
-    28,
-)  # of a pair's figure, in a space with so many pairs of layers; more pairs share the same variance
+PAIRS = 0.5  # of a pair's figure
+AMONG = 28  # pairs of layers of a space where that holds; more pairs share the same variance
+SPREAD, FLOOR = 0.3, 1e-4  # of the logarithm of cost around a budget; the weight of the networks farthest from it
 LISTED = 50_000  # networks of a space that are compared one by one
 ROUNDS, STARTS = 20, 8  # of linearising the pairs; networks that exchanges begin at
 OUT = -1e9  # the utility of an option that is not to be taken
@@ -62,30 +64,41 @@ class Model(NamedTuple):
         return codes @ self.single + ((codes @ self.pairs) * codes).sum(1) / 2
 
 
-def fitted(space: Space, scores: Mapping[Architecture, PartScore], *, pairs: bool = True) -> Model:
+def fitted(
+    space: Space, scores: Mapping[Architecture, PartScore], *, pairs: bool = True, weights: np.ndarray | None = None
+) -> Model:  # fmt: skip
     """The model of scores by canonical name; of fewer than two networks nothing is learnt.
 
     Args:
         pairs: False for the layers alone.
+        weights: of the networks, [N], in the order of the scores; equal by default. N weighted networks count as
+            (sum w)^2 / sum w^2 beside the ridge.
     """
     d, layers = space.encoding_size, len(space.searchable)
     if len(scores) < 2:
         return Model(np.zeros(d), np.zeros((d, d)), np.zeros(d))
     part = np.array([p for p, _ in scores.values()])
     x = np.stack([space.encode(a) for a in scores]).astype(float)
-    y = centred(-np.array([[s] for _, s in scores.values()]), part)
+    w = np.ones(len(x)) if weights is None else weights / weights.mean()
+    y = centred(-np.array([[s] for _, s in scores.values()]), part, w)
     ridge = PAIRS * max(1.0, math.comb(layers, 2) / AMONG) if pairs else math.inf
     agree = x @ x.T
-    kernel = centred(centred(agree / RIDGE + agree * (agree - 1) / 2 / ridge, part).T, part)
-    weights = np.linalg.solve(kernel + len(y) * np.eye(len(y)), y)[:, 0]
-    return Model(x.T @ weights / RIDGE, apart(space, (x.T * weights) @ x) / ridge, x.mean(0))
+    kernel = centred(centred(agree / RIDGE + agree * (agree - 1) / 2 / ridge, part, w).T, part, w)
+    dual = np.linalg.solve(kernel + np.diag(w.sum() ** 2 / (w**2).sum() / w), y)[:, 0]
+    return Model(x.T @ dual / RIDGE, apart(space, (x.T * dual) @ x) / ridge, w @ x / w.sum())
 
 
-def centred(rows: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Rows [N, d] less the mean of their part."""
+def nearness(space: Space, costs: CostModel, networks: Iterable[Architecture], target: float) -> np.ndarray:
+    """Weights [N] of networks in a model for a budget: a bell of width `SPREAD` in log(cost / target)."""
+    cost = np.array([costs.of(space.indices(a)) for a in networks])
+    return np.exp(-0.5 * (np.log(np.maximum(cost, 1e-12) / target) / SPREAD) ** 2) + FLOOR
+
+
+def centred(rows: np.ndarray, part: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Rows [N, d] less the weighted mean of their part."""
     rows = rows.astype(float)
     for p in np.unique(part):
-        rows[part == p] -= rows[part == p].mean(0)
+        rows[part == p] -= weights[part == p] @ rows[part == p] / weights[part == p].sum()
     return rows
 
 

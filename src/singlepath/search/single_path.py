@@ -46,7 +46,7 @@ from singlepath.architecture import Architecture
 from singlepath.data import Batch, batch_count, batches
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Method, Plan, Problem, State, search_recipe
-from singlepath.search.scoring import gate_utility
+from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, gate_utility
 from singlepath.search.selection import select
 from singlepath.spaces import Layer
 from singlepath.supernet import Probes, Setting, Supernet, Views, build, frozen_statistics, sample_settings
@@ -55,7 +55,7 @@ from singlepath.training.optim import adam, sgd
 from singlepath.training.recipe import Recipe, learning_rate
 from singlepath.training.train import accuracy, autocast, cross_entropy, prepare
 
-__all__ = ["CHILDREN", "DEFAULTS", "METHOD"]
+__all__ = ["CHILDREN", "DEFAULTS", "METHOD", "candidates_for", "candidates_of"]
 
 DEFAULTS: dict[str, Any] = {
     "warm_up": None,  # share of the epochs; None for `warm_up_share`
@@ -67,7 +67,7 @@ DEFAULTS: dict[str, Any] = {
     "coefficient": None,  # lambda, where it is to stay; None: dual ascent
     "probe": 0.2,  # probability that an off gate is probed; weighted by its inverse
     "probe_at": 0.5,  # how far a probed gate is opened
-    "candidates": 300,  # networks scored on held-out images at the end
+    "candidates": None,  # networks scored on held-out images at the end; None for `candidates_for`
     "select": "score",
 }
 
@@ -75,6 +75,8 @@ DEFAULTS: dict[str, Any] = {
 CHILDREN = 4  # networks that a sandwich's batch goes through
 GATED = ("gates",)  # selections that need trained gates
 ROUNDS = 5  # of a layer's options in a warm-up deck
+FEWEST, MOST = 300, 1_000  # networks scored by default
+SCORED = 4.5  # forward passes of scoring for a training pass: half its time, at a ninth of it each when shared
 
 
 class SearchBatch(NamedTuple):
@@ -91,6 +93,21 @@ def warm_up_share(problem: Problem) -> float:
     given = setting(problem, "warm_up")
     gated = setting(problem, "select") in GATED or setting(problem, "coefficient") is not None
     return given if given is not None else 0.5 if gated else 1.0
+
+
+def candidates_for(passes: int, held_out: int) -> int:
+    """Networks to score after so many image passes of training: about half of the training's time, within bounds."""
+    each = RECALIBRATION + min(HELD_OUT, held_out)
+    return min(max(FEWEST, int(SCORED * passes) // each), MOST)
+
+
+def candidates_of(problem: Problem) -> int:
+    """Networks that the search scores at its end."""
+    given = setting(problem, "candidates")
+    if given is not None:
+        return given
+    passes = recipe_of(problem).epochs * len(problem.data.train) * children_of(problem)
+    return candidates_for(passes, len(problem.data.val))
 
 
 def children_of(problem: Problem) -> int:
@@ -310,7 +327,10 @@ def clear(views: Views) -> None:
 def result(problem: Problem, state: State) -> Found:
     if setting(problem, "coefficient") is not None:
         return said_by_gates(problem, state["model"])
-    return select(problem, state["model"], setting(problem, "select"), setting(problem, "candidates"))
+    scorer = Scorer.of(problem, state["model"])
+    found = select(problem, state["model"], setting(problem, "select"), candidates_of(problem), scorer)
+    state["sampled"] = scorer.sampled  # a front of other budgets begins with them
+    return found
 
 
 def said_by_gates(problem: Problem, supernet: Supernet) -> Found:
