@@ -74,6 +74,17 @@ def test_a_model_for_a_budget_believes_the_networks_of_its_cost() -> None:
         assert np.corrcoef(model.single[: len(worth)], sign * worth)[0, 1] > 0.8
 
 
+def test_few_networks_near_a_budget_do_not_make_its_model_alone() -> None:
+    costs = count_costs(SPACE, "macs")
+    for count, least in ((40, 20), (600, score_model.EFFECTIVE)):
+        networks = networks_of(SPACE, count, np.random.default_rng(1))
+        for target in (costs.smallest, costs.largest):
+            weights = nearness(SPACE, costs, networks, target)
+            assert score_model.effective(weights) >= min(least, len(networks) / 2)
+            cost = np.array([costs.of(SPACE.indices(a)) for a in networks])
+            assert np.argmax(weights) == np.argmin(abs(np.log(cost / target))), "the nearest weighs most"
+
+
 def test_a_weight_of_two_is_a_network_twice() -> None:
     """Beside the ridge, which counts effective networks, a fit with whole weights is that of repeated rows."""
     rng = np.random.default_rng(0)

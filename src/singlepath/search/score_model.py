@@ -39,6 +39,7 @@ RIDGE = 1e-3  # of a layer's figure, a network
 PAIRS = 0.5  # of a pair's figure
 AMONG = 28  # pairs of layers of a space where that holds; more pairs share the same variance
 SPREAD, FLOOR = 0.3, 1e-4  # of the logarithm of cost around a budget; the weight of the networks farthest from it
+EFFECTIVE = 100  # networks that a model for a budget counts at least, or half of them where fewer were scored
 LISTED = 50_000  # networks of a space that are compared one by one
 ROUNDS, STARTS = 20, 8  # of linearising the pairs; networks that exchanges begin at
 OUT = -1e9  # the utility of an option that is not to be taken
@@ -84,14 +85,25 @@ def fitted(
     ridge = PAIRS * max(1.0, math.comb(layers, 2) / AMONG) if pairs else math.inf
     agree = x @ x.T
     kernel = centred(centred(agree / RIDGE + agree * (agree - 1) / 2 / ridge, part, w).T, part, w)
-    dual = np.linalg.solve(kernel + np.diag(w.sum() ** 2 / (w**2).sum() / w), y)[:, 0]
+    dual = np.linalg.solve(kernel + np.diag(effective(w) / w), y)[:, 0]
     return Model(x.T @ dual / RIDGE, apart(space, (x.T * dual) @ x) / ridge, w @ x / w.sum())
 
 
 def nearness(space: Space, costs: CostModel, networks: Iterable[Architecture], target: float) -> np.ndarray:
-    """Weights [N] of networks in a model for a budget: a bell of width `SPREAD` in log(cost / target)."""
+    """Weights [N] of networks in a model for a budget: a bell in log(cost / target), of width `SPREAD` or as much wider
+    as it takes for `EFFECTIVE` networks to count."""
     cost = np.array([costs.of(space.indices(a)) for a in networks])
-    return np.exp(-0.5 * (np.log(np.maximum(cost, 1e-12) / target) / SPREAD) ** 2) + FLOOR
+    far, spread = np.log(np.maximum(cost, 1e-12) / target), SPREAD
+    while True:
+        weights = np.exp(-0.5 * (far / spread) ** 2) + FLOOR
+        if effective(weights) >= min(EFFECTIVE, len(weights) / 2):
+            return weights
+        spread *= 1.25
+
+
+def effective(weights: np.ndarray) -> float:
+    """How many equal networks weigh as much."""
+    return weights.sum() ** 2 / (weights**2).sum()
 
 
 def centred(rows: np.ndarray, part: np.ndarray, weights: np.ndarray) -> np.ndarray:
