@@ -209,8 +209,7 @@ def random_rows(reader: Reader, truth: Truth, counts: Sequence[tuple[float, int]
     for budget, count in sorted(counts, reverse=True):
         problem = reader.problem(budget)
         found, _ = drawn(problem, max(1, count), generator(reader.seed, "random search", round(1000 * budget)))
-        for architecture in found:
-            scorer(architecture)
+        scorer.score(found)
         chosen = min(affordable(problem, scorer), key=lambda a: (scorer.known[a], a.choices))
         rows.append(network_row(truth, chosen, budget, scored=len(found)))
         reader.save()
