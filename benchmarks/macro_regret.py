@@ -79,6 +79,7 @@ def arguments() -> argparse.Namespace:
     add = options.add_argument
     add("--supernets", type=Path, default=Path("runs/macro-ranking"), help="where macro_ranking keeps them")
     add("--tuning", action="store_true", help="only the budgets that choices may be tuned on")
+    add("--alone", action="store_true", help="leave out random search and a search for each budget")
     add("--select", default="score", help="how ours reads networks off the supernet")
     add("--candidates", type=int, default=Ours.candidates, help="networks that a selection may score for a budget")
     add("--shortlist", type=int, default=0, help="networks of each budget that are fine-tuned")
@@ -99,13 +100,16 @@ def one_seed(
     ours, paper = Ours(args.select, args.candidates, *tune), Paper(args.paper_passes, args.paper_runs)
     found: dict[str, dict[str, Entry]] = {}
     for name, budgets in sets.items():
-        label = f"{name}-{reader.stem}-{digest((asdict(ours), tuple(budgets), code_digest()))}"
+        label = f"{name}-{reader.stem}-{digest((asdict(ours), tuple(budgets), args.alone, code_digest()))}"
 
         def made(b: Sequence[float] = budgets) -> dict[str, Entry]:
             mine = our_rows(reader, truth, b, ours)
             each = math.ceil(sum(r["scored"] for r in mine["rows"]) / len(b))
             counts = [(r["budget"], each) for r in mine["rows"]]
-            found = {OURS: mine | {"commit": commit()}, RANDOM: random_rows(reader, truth, counts)}
+            found = {OURS: mine | {"commit": commit()}}
+            if args.alone:
+                return found
+            found[RANDOM] = random_rows(reader, truth, counts)
             return found if len(b) > len(NAMED) else found | {EACH: separate_rows(reader, truth, b, ours)}
 
         found[name] = kept(args.out / f"{label}.json", made)
@@ -196,8 +200,9 @@ def checks(found: dict[str, dict[str, dict[str, Any]]]) -> list[Check]:
         made.append(at_most(f"networks over budget, {TITLES[name]}", ours["over"], 0))
         if name == "sweep":
             continue
-        apart = nan(ours["mean"]) - nan(contenders[EACH]["mean"])  # of the same seeds' supernets
-        made.append(at_most(f"mean regret, {TITLES[name]}, above that of a search for each", apart, APART))
+        if EACH in contenders:
+            apart = nan(ours["mean"]) - nan(contenders[EACH]["mean"])  # of the same seeds' supernets
+            made.append(at_most(f"mean regret, {TITLES[name]}, above that of a search for each", apart, APART))
         for other, theirs in contenders.items():
             if other not in (OURS, EACH) and theirs["mean"] is not None:
                 made.append(below(f"mean regret, {TITLES[name]}, below that of: {other}", ours["mean"], theirs["mean"]))

@@ -6,16 +6,20 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.bench.trials import SECONDS
 
-from singlepath.bench import engines, records
+from singlepath.bench import engines, ray_cluster, records
 from singlepath.bench.engines import Engine, make_engine
 from singlepath.bench.protocol import Comparison, Job, contenders_of, fill, trials_of
 from singlepath.bench.tabular import RUN, opened, protocol_of
@@ -140,7 +144,11 @@ def test_processes_end_with_the_comparison(tmp_path: Path) -> None:
         ({"name": "ray", "workers": 0}, ["--workers 0", "1 or more"]),
         ({"name": "local", "address": "auto"}, ["--address auto", "type --engine ray"]),
         ({"name": "local", "gpus": 0.5}, ["--gpus 0.5", "type --engine ray"]),
-        ({"name": "ray", "gpus": -1.0}, ["--gpus -1", "from 0"]),
+        ({"name": "ray", "gpus": -1.0}, ["--gpus -1", "from 0", "type --gpus 0"]),
+        ({"name": "ray", "cpus": float("nan")}, ["--cpus nan", "from 0", "type --cpus 1"]),
+        ({"name": "ray", "gpus": float("nan")}, ["--gpus nan", "from 0", "type --gpus 0"]),
+        ({"name": "ray", "cpus": float("inf")}, ["--cpus inf", "from 0", "type --cpus 1"]),
+        ({"name": "ray", "gpus": 1.5}, ["--gpus 1.5", "whole numbers", "type --gpus 2"]),
     ],
 )
 def test_wrong_options(options: dict, says: list[str]) -> None:
@@ -164,6 +172,105 @@ def test_an_address_where_no_ray_is_says_so_at_once(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=rf"no Ray at {address} .* type ray start --head there"):
             fill(tmp_path, jobs(), make_engine("ray", address=address))
     assert time.monotonic() - started < SECONDS / 2
+
+
+JOINED = """
+import sys
+from pathlib import Path
+
+from tests.bench.test_engines import jobs
+
+from singlepath.bench.engines import make_engine
+from singlepath.bench.protocol import fill
+from singlepath.errors import UserError
+
+for cpus in (64, 1):
+    try:
+        print(len(fill(Path(sys.argv[2]), jobs(seeds=1), make_engine("ray", address=sys.argv[1], cpus=cpus))))
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_ray_that_wants_a_token_is_joined_and_asked_for_what_it_has(tmp_path: Path) -> None:
+    """A Ray in processes of its own, with a home of its own in which there is a token."""
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as home, socket.socket() as free:
+        (token := Path(home) / ".ray" / "auth_token").parent.mkdir()
+        token.write_text("0123456789abcdef" * 2)
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        env = {**kept, "HOME": home, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+        start = [
+            "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=1",
+            "--include-dashboard=false", f"--temp-dir={home}/r",
+        ]  # fmt: skip
+        head = subprocess.Popen(
+            [sys.executable, "-c", "from ray.scripts.scripts import main; main()", *start],
+            env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            wait_for(port, head)
+            client = [sys.executable, "-c", JOINED, f"127.0.0.1:{port}", str(tmp_path / "records")]
+            ended = subprocess.run(client, env=env, capture_output=True, text=True, timeout=90, cwd=ROOT, check=False)
+        finally:
+            head.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                head.wait(20)
+            with suppress(ProcessLookupError):  # whatever of it is left
+                os.killpg(head.pid, signal.SIGKILL)
+    assert ended.stdout.splitlines() == [
+        "--cpus 64 --gpus 0; the largest machine of this Ray has 1 and 0; type --cpus 1 --gpus 0", "4",
+    ], ended  # fmt: skip
+
+
+def wait_for(port: int, head: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and head.poll() is None:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.1)
+    raise AssertionError("the Ray to be joined did not start")
+
+
+@pytest.mark.parametrize("accepts", ["token", None])
+def test_a_token_is_presented_first_and_left_out_where_that_fails(
+    accepts: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str | None] = []
+
+    class Unauthenticated(Exception):
+        pass
+
+    def init(**_: object) -> None:
+        tried.append(os.environ.get("RAY_AUTH_MODE"))
+        if tried[-1] != accepts:
+            raise Unauthenticated("no")
+
+    package = SimpleNamespace(init=init, shutdown=lambda: None, exceptions=SimpleNamespace(RayError=Unauthenticated))
+    monkeypatch.setattr(ray_cluster, "_answers", lambda address: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    (tmp_path / "with" / ".ray").mkdir(parents=True)
+    (tmp_path / "with" / ".ray" / "auth_token").write_text("x")
+    ways = {"RAY_AUTH_TOKEN": "x", "RAY_AUTH_TOKEN_PATH": "there", "HOME": str(tmp_path / "with")}
+    for name, value in ways.items():
+        tried.clear()
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            ray_cluster.join(package, "auto")
+        assert tried == (["token"] if accepts else ["token", None])
+        os.environ.pop("RAY_AUTH_MODE", None)
+    tried.clear()
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with pytest.raises(UserError, match=r"no Ray at auto \(no\); .* RAY_AUTH_MODE have to be the same on both sides"):
+        ray_cluster.join(package, "auto")
+    assert tried == ["disabled"], "what was said is kept"
 
 
 # -- Ray --------------------------------------------------------------------------------------------------------------

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import io
 import itertools
 import json
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from singlepath.bench.tables import nasbench101, tfrecord
+from singlepath.bench.tables.importer import main
 from singlepath.bench.tables.nasbench101 import OPERATIONS, code_of, keys, named, sequence
 from singlepath.bench.tasks import load_task, search_task
 from singlepath.errors import UserError
@@ -166,6 +170,53 @@ def test_the_published_format_is_imported(tmp_path: Path) -> None:
     assert np.allclose(table["validation"] - table["test"], 1.0)
     assert table["parameters"].tolist() == [1000 * (i + 1) for i in range(len(some))]
     assert (table["seconds"] == 900).all()
+
+
+def npz(**changed: np.ndarray) -> bytes:
+    runs = np.ones((2, 3))
+    table = {"codes": np.zeros((2, 26)), "validation": runs, "test": runs, "seconds": runs, "parameters": np.ones(2)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **(table | changed))  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"PK\x03\x04 torn", b"\x80\x04N.", npz()[:300], npz()[:-40], npz(codes=np.zeros((2, 25))),
+        npz(test=np.ones((3, 3))), npz(test=np.array([[None] * 3] * 2)), npz(parameters=np.ones((2, 1))),
+        npz().replace(b"seconds.npy", b"minutes.npy"),
+    ],
+)  # fmt: skip
+def test_a_damaged_table_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / nasbench101.FILE
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"nasbench101\.npz cannot be read .* import it again$") as caught:
+        nasbench101.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(npz())
+    assert nasbench101.load(tmp_path)["codes"].shape == (2, 26)
+
+
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench201"])
+def test_importing_as_a_program_says_mistakes_in_one_line(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    program = [sys.executable, "-m", f"singlepath.bench.tables.{name}"]
+    ended = subprocess.run([*program, "/nope", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "") and not (tmp_path / "out").exists()
+    said = [line for line in ended.stderr.splitlines() if "RuntimeWarning" not in line]  # runpy's own, of `-m`
+    assert len(said) == 1 and said[0].startswith("singlepath: /nope does not exist; needed: ")
+
+
+def test_importing_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small(tmp_path / "made", count=3)
+    (tmp_path / "taken").write_text("")
+    source = tmp_path / "made" / "nasbench.tfrecord"
+    for out, status in ((tmp_path / "taken" / "out", 2), (tmp_path / "here" / "out", 0)):
+        assert main(nasbench101.import_published, "about", [str(source), str(out)]) == status
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ((f"{out}\n", 0) if status == 0 else ("", 1))
 
 
 def test_what_is_not_a_cell_is_named(tmp_path: Path) -> None:

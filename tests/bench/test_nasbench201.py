@@ -114,6 +114,25 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
         load_task("nasbench201/cifar10", tmp_path)
 
 
+@pytest.mark.parametrize("how", ["empty", "text", "torn", "other names", "other operations", "no numbers"])
+def test_a_damaged_table_is_named_in_one_line(how: str, tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    ops = ["".join(map(str, code)) for code in CODES]
+    columns: dict[str, list[Any]] = {"ops": ops, "flops_c10_M": [1.0] * len(ops), "params_c10": [1] * len(ops)}
+    changes: dict[str, dict[str, list[Any]]] = {
+        "other names": {"ops": ["0000x0", *ops[1:]]}, "other operations": {"ops": ["999999", *ops[1:]]},
+        "no numbers": {"params_c10": ["many"] * len(ops)},
+    }  # fmt: skip
+    path = tmp_path / nasbench201.FILE
+    path.parent.mkdir()
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns | changes.get(how, {})), path)
+    content = path.read_bytes()
+    path.write_bytes({"empty": b"", "text": b"no table", "torn": content[: len(content) // 2]}.get(how, content))
+    with pytest.raises(UserError, match=r"nasbench201\.parquet .*; fetch it again$") as caught:
+        load_task("nasbench201/cifar10", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 # -- the published file -----------------------------------------------------------------------------------------------
 
 
@@ -129,7 +148,7 @@ def published_run(dataset: str, seed: int, accuracies: dict[str, Any]) -> tuple[
     return (dataset, seed), run
 
 
-def published_file(path: Path) -> Path:
+def published_file(path: Path, **how: Any) -> Path:
     names = ["|".join(["", *(f"{OPERATIONS[o]}~{s}" for o, (s, t) in zip(code, EDGES, strict=True) if t == node), ""])
              for code in ((4, 2, 1, 2, 1, 1),) for node in (1, 2, 3)]  # fmt: skip
     runs = dict([
@@ -146,7 +165,7 @@ def published_file(path: Path) -> Path:
         "arch2infos": {0: {"full": full, "less": short}},
         "evaluated_indexes": [0],
     }
-    torch.save(content, path)
+    torch.save(content, path, **how)
     return path
 
 
@@ -160,6 +179,15 @@ def test_the_published_file_becomes_our_columns(tmp_path: Path, shared_data: Pat
     assert {k: v[0] for k, v in found.items() if k != "arch"} == wanted
     ours = nasbench201.read_columns(shared_data / nasbench201.FILE, ["arch", "ops", "flops_c10_M", "params_c10"])
     assert {k: ours[k][0] for k in ours} == {k: found[k][0] for k in ours}
+
+
+def test_numbers_that_an_older_numpy_wrote_are_read(tmp_path: Path) -> None:
+    old = published_file(tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    content = old.read_bytes()
+    assert b"numpy._core.multiarray\nscalar" in content
+    old.write_bytes(content.replace(b"numpy._core.multiarray\nscalar", b"numpy.core.multiarray\nscalar"))
+    out = nasbench201.import_published(old, tmp_path / "out.parquet")
+    assert nasbench201.read_columns(out, ["c10valid_val200"])["c10valid_val200"].tolist() == [82.0]
 
 
 class Hostile:

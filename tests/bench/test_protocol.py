@@ -23,7 +23,7 @@ from singlepath.bench.protocol import (
     name_of,
     trials_of,
 )
-from singlepath.bench.ranks import depth_gap, seed_matrix, seed_ranks
+from singlepath.bench.ranks import seed_matrix, seed_ranks
 from singlepath.bench.records import Entry, Point, Record, Trial, read
 from singlepath.bench.summary import summarise
 from singlepath.bench.tabular import RUN, facts_of, opened, protocol_of
@@ -202,6 +202,18 @@ def test_fewer_queries_are_better() -> None:
     assert row["different"] and row["sentence"].startswith("local is better than random (-35.00 queries")
 
 
+def test_methods_that_never_reached_the_optimum_are_not_compared_in_it() -> None:
+    table = facts_of(opened("toy", "", ""), "", [50])
+    best = table["optimum"]["validation"]
+    never = [made(name, i, [(1, 80.0 + i)]) for name in ("random", "local") for i in range(3)]
+    once = [made("evolution", i, [(1, 80.0), (9 + i, best)]) for i in range(3)]
+    rows = [t for t in summarise([*never, *once], {"toy": table})["tests"] if t["of"] == "queries"]
+    said = {(row["first"], row["second"]): row["sentence"] for row in rows}
+    assert said["local", "random"] == "local and random cannot be compared: neither reached it"
+    assert said["evolution", "random"].startswith("evolution is better than random")
+    assert len(rows) == 3 and [r["holm"] for r in rows] == pytest.approx(list(stats.holm([r["p"] for r in rows])))
+
+
 def test_not_different_is_said_where_that_is_so(tmp_path: Path) -> None:
     flat = judged(filled(tmp_path / "flat", comparison(["random", "evolution", "weaknas"], task="flat", seeds=12)))
     pairs = [row for row in flat["tests"] if row["of"] == "accuracy" and row["second"] != "random networks"]
@@ -305,7 +317,7 @@ def test_in_an_ablation_everything_is_tested_against_the_whole_method(tmp_path: 
     assert pairs == {("random", "local"), ("local(eager=False)", "local")}
 
 
-# -- seeds and depth --------------------------------------------------------------------------------------------------
+# -- training seeds ---------------------------------------------------------------------------------------------------
 
 
 def test_what_training_seeds_do_to_a_ranking() -> None:
@@ -321,19 +333,14 @@ def test_what_training_seeds_do_to_a_ranking() -> None:
         seed_ranks(order[:, None])
 
 
-def trained(network: str, training: int, test: float, **protocol: Any) -> Record:
-    return replace(made("random", 0, [(1, 80.0)], training=training, **protocol), network=network, test=test)
+def trained(network: str, training: int, test: float) -> Record:
+    return replace(made("random", 0, [(1, 80.0)], training=training), network=network, test=test)
 
 
 def test_records_of_several_trainings_become_rankings() -> None:
     found = [trained(name, seed, 10.0 * i + seed) for i, name in enumerate("abc") for seed in (0, 1)]
     names, table = seed_matrix([*found[::-1], trained("d", 0, 1.0)])
     assert names == ["a", "b", "c"] and table.tolist() == [[0, 1], [10, 11], [20, 21]], "d was trained once"
-    shallow = [trained(name, 0, test, depth=8) for name, test in zip("abcd", (1, 2, 3, 9), strict=True)]
-    deep = [trained(n, s, t + s, depth=20) for n, t in zip("abc", (5, 4, 9), strict=True) for s in (0, 2)]
-    (gap,) = depth_gap([*shallow, *deep])
-    assert (gap.shallow, gap.deep, gap.networks) == (8, 20, 3), "d has one depth"
-    assert gap.tau == pytest.approx(1 / 3) and gap.most_ranks == 1 and gap.gain == pytest.approx(7 - 2)
 
 
 def test_a_table_with_several_runs_shows_them(shared_data: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from singlepath.bench import records, stats
-from singlepath.bench.records import Entry, Point, Record, Trial
+from singlepath.bench.records import Cost, Entry, Point, Record, Trial
 from singlepath.errors import UserError
 
 PROTOCOL = {"recipe": {"name": "base", "epochs": 10}, "labels": "average"}
@@ -98,6 +98,7 @@ all_records = st.builds(
     Record, trial=trials, network=st.text(), validation=finite, test=st.none() | finite,
     ledger=st.lists(entries, max_size=3).map(tuple), curve=curves,
     versions=st.dictionaries(st.text(), st.text(), max_size=2), commit=st.none() | st.text(),
+    cost=st.none() | st.builds(Cost, st.text(), st.text(), spent), hypervolume=st.none() | spent,
 )  # fmt: skip
 
 
@@ -149,6 +150,7 @@ SPOILT: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
     "wrong type": (lambda d: d["curve"][0], "validation", "high"),
     "test is not a number": (lambda d: d, "test", float("nan")),
     "validation without end": (lambda d: d, "validation", float("inf")),
+    "cost without end": (lambda d: d, "cost", {"of": "raspi4", "unit": "ms", "amount": float("inf")}),
     "a point is not a number": (lambda d: d["curve"][1], "test", float("nan")),
     "no curve": (lambda d: d, "curve", []),
     "a curve backwards": (lambda d: d["curve"][0], "queries", 4),
@@ -185,11 +187,32 @@ def test_a_spoilt_file_is_named_in_one_line(how: str, tmp_path: Path) -> None:
     assert f"delete {path.name}" in message
 
 
+def test_a_record_from_before_costs_is_read(tmp_path: Path) -> None:
+    path = records.write(tmp_path, record(cost=Cost("raspi4", "ms", 2.5), hypervolume=80.0))
+    (kept,) = records.read(tmp_path)
+    assert kept.cost == Cost("raspi4", "ms", 2.5) and kept.hypervolume == 80
+    older = json.loads(path.read_text())
+    del older["cost"], older["hypervolume"]
+    path.write_text(json.dumps(older))
+    assert records.read(tmp_path) == [record()]
+    assert records.row(record())["cost"] is None and records.row(kept)["cost"] == 2.5
+
+
 def test_a_file_of_unreasonable_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records.write(tmp_path, record())
     monkeypatch.setattr(records, "MOST_BYTES", 10)
     with pytest.raises(UserError, match="MiB"):
         records.find(tmp_path, trial())
+
+
+def test_what_stands_where_records_belong_is_named(tmp_path: Path) -> None:
+    (taken := tmp_path / "records").write_text("")
+    (other := records.path_of(tmp_path, trial())).mkdir()
+    for folder, place in ((taken, taken), (tmp_path, other)):
+        for use in (lambda f: records.find(f, trial()), lambda f: records.write(f, record())):
+            with pytest.raises(UserError, match=f"^{place} is not a f.*; move it away$"):
+                use(folder)
+    assert not list(tmp_path.glob(".*")), "nothing half written"
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------

@@ -238,6 +238,20 @@ def test_impossible_draws_are_refused(size: int, n: int, replacement: bool) -> N
         stats.best_of_weights(size, n, replacement=replacement)
 
 
+# -- two objectives ---------------------------------------------------------------------------------------------------
+
+
+def test_the_area_that_a_front_leaves_behind() -> None:
+    assert stats.hypervolume([2.0], [5.0], 10, 1) == 8 * 4
+    rng = np.random.default_rng(0)
+    costs, values = rng.integers(0, 8, 30), rng.integers(0, 8, 30)
+    for count in (1, 5, 30):
+        spent, worth = costs[:count], values[:count]
+        cells = sum(bool(np.any((spent <= x) & (worth > y))) for x in range(8) for y in range(8))
+        assert stats.hypervolume(spent, worth, 8, 0) == cells
+        assert stats.hypervolume(spent[::-1], worth[::-1], 8, 0) == cells
+
+
 # -- curves -----------------------------------------------------------------------------------------------------------
 
 steps = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 5), st.integers(0, 9)), min_size=1, max_size=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,30 @@ def test_macro_s_neighbours_are_networks_not_names(shared_data: Path) -> None:
     found = {tuple(pool.codes[i].tolist()) for i in pool.neighbours(index, np.random.default_rng(0))}
     wanted = {space.indices(space.canonical(a)) for a in space.neighbours(space.parse("22212220"))}
     assert found == wanted - {tuple(pool.codes[index].tolist())}
+
+
+ROW = {"test_acc": [90.0, 91.0, 92.0], "flops": 1e7, "params": 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "\udcff", "[]", "{}", '{"00000000": 3}', json.dumps({"0000000z": ROW}), json.dumps({"0": ROW}),
+        json.dumps({"00000000": {"flops": 1}}), json.dumps({"00000000": ROW | {"test_acc": [90.0]}}),
+        json.dumps({"00000000": ROW | {"test_acc": ["a", 1, 2]}}), json.dumps({"00000000": ROW | {"params": None}}),
+    ],
+)  # fmt: skip
+def test_a_damaged_macro_table_is_named_in_one_line(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"json does not exist; .*; fetch it from github\.com/xiusu/NAS-Bench-Macro"):
+        load_task("macro", tmp_path)
+    path = tmp_path / nas_bench_macro.FILE
+    path.parent.mkdir()
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match="is not the published table") as caught:
+        load_task("macro", tmp_path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    path.write_text(json.dumps({"00000000": ROW}))
+    assert load_task("macro", tmp_path).validation.tolist() == [90.0]
 
 
 def test_a_trial_charges_what_is_new_and_a_resumed_one_what_was_spent() -> None:

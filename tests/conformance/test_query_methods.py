@@ -14,14 +14,21 @@ from singlepath.bench.stats import expected_best_without_replacement
 from singlepath.bench.tables import toy
 from singlepath.bench.tasks import TASKS, BudgetSpent, Task, load_task, search_task
 from singlepath.errors import UserError
+from singlepath.search.predictors import Prediction
 from singlepath.search.queries import Pool, QueryMethod, State, answer, begin, run_queries
 from singlepath.search.query_methods import QUERY_METHODS, make_method
+from singlepath.search.ranking import Ranked
+from singlepath.search.weaknas import WeakNas
 
 VARIANTS = (
     "weaknas(predictor='ridge', top=20, batch=5, explore=0.3)", "weaknas(sampling='ei', labels='raw')",
     "weaknas(sample=200, distinct=False, labels='rank')", "weaknas(predictor='ridge', members=3, sampling='ei')",
     "local(eager=False)", "brp-nas(sample=200)",
 )  # fmt: skip
+# greatest regret after 160 queries on the toy table, as a share of random search's; the others reach 0, or 0.05
+LIMITS = {
+    "evolution": 0.35, "nsga2": 0.75, "weaknas(predictor='ridge', members=3, sampling='ei')": 0.35,
+}  # fmt: skip
 NAMES = (*QUERY_METHODS, *VARIANTS)
 MADE_UP = ("toy", "flat")
 PUBLISHED = ("nasbench201/cifar10", "macro")
@@ -118,7 +125,19 @@ def test_regret_falls_on_the_toy_table(name: str) -> None:
     regret = best - np.maximum.accumulate(values, axis=1).mean(0)
     assert regret[159] < 0.6 * regret[19]
     if name != "random":
-        assert regret[159] < 0.75 * (best - expected_best_without_replacement(task.validation, 160))
+        assert regret[159] < LIMITS.get(name, 0.2) * (best - expected_best_without_replacement(task.validation, 160))
+
+
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_the_limit_of_weaknas_is_out_of_reach_of_a_predictor_that_knows_nothing(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noise(_: WeakNas, over: Ranked, state: State, rng: np.random.Generator) -> Prediction:
+        return Prediction(rng.normal(size=len(over.numbers)), None)
+
+    monkeypatch.setattr(WeakNas, "predict", noise)
+    with pytest.raises(AssertionError):
+        test_regret_falls_on_the_toy_table(f"weaknas(largest={share})")
 
 
 @pytest.mark.parametrize("name", NAMES)

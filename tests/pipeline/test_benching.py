@@ -11,7 +11,7 @@ import pytest
 from tests.pipeline.helpers import printed, run
 
 from singlepath.bench.records import read
-from singlepath.pipeline.benching import bench, split_texts
+from singlepath.pipeline.benching import bench, in_words, split_texts
 
 TOY = ["bench", "--task", "toy", "--seeds", 3, "--queries", 25, "--networks", 4]
 HERE = ["--workers", 0]
@@ -53,11 +53,15 @@ def test_what_it_leaves(made: tuple[Path, dict[str, Any]]) -> None:
     assert len(rows) == len(kept) == 13 == len((folder / "timing.jsonl").read_text().splitlines())
     assert all(row["test"] == kept[row["digest"]].test for row in rows)
     assert {row["tuning_queries"] for row in rows if row["method"] == "local"} == {9.0}
+    assert all(row["cost"] == sum(map(int, row["network"])) and row["cost_of"] == "size" for row in rows)
+    assert all((row["hypervolume"] is None) == (row["method"] == "random-network") for row in rows)
     summary = json.loads((folder / "bench.json").read_text())
     assert summary["versions"]["python"] and summary["asked"]["queries"] == 25
     assert [m["test"] for m in summary["tasks"][0]["methods"]] == [m["test"] for m in found["tasks"][0]["methods"]]
     page = Path(found["report"]).read_text("utf-8")
-    assert page.count('class="curve') >= 3 and "weaknas(batch=3" in page
+    assert page.count('class="curve') >= 3 and "weaknas(batch=3" in page and "Cost, size" in page
+    words = "\n".join(in_words(summary))
+    assert re.search(r"standard errors, within 3\n", words) and re.search(r"local: .*, cost [\d.]+ size\n", words)
 
 
 def values(folder: Path) -> dict[str, Any]:
@@ -114,6 +118,9 @@ def test_an_ablation(tmp_path: Path) -> None:
     assert names == ["random", "weaknas(batch=5)", "weaknas(batch=5, distinct=False)"]
     pairs = {(t["first"], t["second"]) for t in found["tests"] if t["second"] != "random networks"}
     assert pairs == {("random", names[1]), (names[2], names[1])}
+    assert printed("bench", "--resume", tmp_path / "run", *HERE)["tests"] == found["tests"]
+    config = ["--config", tmp_path / "run" / "config.yaml", *HERE]
+    assert printed("bench", *config, "--out", tmp_path / "again")["tests"] == found["tests"]
 
 
 WRONG: dict[str, tuple[list[object], list[str]]] = {
@@ -125,8 +132,11 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     "no task": (["--task", ""], ["unknown task ''"]),
     "engine": (["--engine", "rai"], ["unknown engine 'rai'", "type --engine ray"]),
     "address": (["--address", "a:1"], ["--address a:1 with --engine local", "type --engine ray"]),
-    "seeds": (["--seeds", 0], ["--seeds 0", "1 or more", "type --seeds 1"]),
-    "seed": (["--seed", 2**63], ["allowed: 0 to", "type --seed 0"]),
+    "seeds": (["--seeds", 0], ["--seeds 0", "1 to 100000", "type --seeds 1"]),
+    "too many seeds": (["--seeds", 10**9], ["--seeds 1000000000", "1 to 100000", "type --seeds 100000"]),
+    "too many queries": (["--queries", 99999999999999999999999], ["1 to 1000000", "type --queries 1000000"]),
+    "networks without end": (["--networks", 10**12], ["2 to 1000000", "type --networks 1000000"]),
+    "seed": (["--seed", 2**63], ["allowed: 0 to", f"type --seed {2**62}"]),
     "too many networks": (["--networks", 5000], ["toy has 4096", "type --networks 4096"]),
     "share": (["--methods", "weaknas(explore=-1)"], ["explore=-1", "a share, 0 to 1", "type explore=0.0"]),
     "count": (["--methods", "evolution(tournament=0)"], ["tournament=0", "1 or more", "type tournament=6"]),
@@ -136,16 +146,18 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     "encoding": (["--methods", "random,weaknas(encoding='zzz')"], ["encoding 'zzz'", "one-hot, pairs"]),
     "endless": (["--tuning-queries", "inf"], ["--tuning-queries 'inf'"]),
     "tuned twice": (["--tuning-queries", "local=5,local=6"], ["a number, or numbers by method"]),
+    "a share of nothing": (["--engine", "ray", "--cpus", "nan"], ["--cpus nan", "from 0", "type --cpus 1"]),
     "no such machine": (["--engine", "ray", "--cpus", 8, "--workers", 2], ["wait forever", "type --workers 8"]),
-    "queries": (["--queries", 0], ["--queries 0", "1 or more"]),
-    "networks": (["--networks", 1], ["--networks 1", "2 or more"]),
+    "queries": (["--queries", 0], ["--queries 0", "1 to"]),
+    "networks": (["--networks", 1], ["--networks 1", "2 to"]),
     "workers": (["--workers", -1], ["--workers -1", "0 or more"]),
     "no data": (["--task", "macro"], ["task macro without --data", "type --data FOLDER"]),
     "data": (["--task", "macro", "--data", "no/folder"], ["there is no folder", "no/folder", "correct --data"]),
-    "table": (["--task", "macro", "--data", "."], ["nas-bench-macro_cifar10.json does not exist"]),
+    "table": (["--task", "macro", "--data", "."], ["nas-bench-macro_cifar10.json does not exist", "xiusu/NAS"]),
     "tuning": (["--tuning-queries", "many"], ["--tuning-queries 'many'", "a number, or numbers by method"]),
     "tuned": (["--tuning-queries", "brp-nas=9"], ["tuning queries of 'brp-nas'", "random, evolution, local, weaknas"]),
     "ablate": (["--ablate", "random"], ["random has no settings", "type --ablate weaknas"]),
+    "ablate two": (["--ablate", "weaknas", "--methods", "local"], ["--methods with --ablate", "leave --methods out"]),
     "factors": (["--factors", "batch"], ["--factors without --ablate"]),
     "factor": (["--ablate", "weaknas", "--factors", "bach"], ["unknown setting of weaknas 'bach'", "batch"]),
     "resume": (["--resume", "no/run"], ["no/run"]),
@@ -163,6 +175,15 @@ def test_wrong_input_is_one_line_and_leaves_no_folder(
     assert code == 2 and out == "" and len(lines) == 1 and lines[0].startswith("singlepath: "), (code, out, err)
     assert all(part in err for part in says), err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_where_records_belong_is_said_in_one_line(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    (folder := tmp_path / "run").mkdir()
+    (folder / "config.yaml").write_text((made[0] / "config.yaml").read_text())
+    (folder / "records").write_text("")
+    code, _, err = run("bench", "--resume", folder, *HERE)
+    assert code == 2 and len(err.splitlines()) == 1, err
+    assert f"{folder / 'records'} is not a folder; records of trials belong there; move it away" in err
 
 
 def test_a_folder_that_exists_is_not_touched(made: tuple[Path, dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ import numpy as np
 import pytest
 from tests.pipeline.helpers import printed, run
 
+from singlepath import training
 from singlepath.bench.records import Record, read
+from singlepath.costs import LatencyTable
+from singlepath.costs.table import BlockTiming
 from singlepath.data import Data
 from singlepath.data.splits import generator
+from singlepath.errors import UserError
 from singlepath.pipeline import image_trials
+from singlepath.search import Problem
 from singlepath.search.budget import random_networks
-from singlepath.spaces import make
+from singlepath.spaces import Space, make
 
 IMAGES = [
     "bench", "--task", "digits", "--limit", 200, "--search-epochs", 1, "--epochs", 1, "--networks", 3, "--seeds", 2,
@@ -56,6 +62,7 @@ def test_every_method_has_the_same_supernets_budget_and_training(made: tuple[Pat
         assert record.trial.protocol["name"] == "reduced, changed" and 0 <= (record.test or 0.0) <= 100
         cost = image_trials.costs_of(space, "macs", "").of(space.indices(space.parse(record.network)))
         assert 0.9 * record.trial.protocol["limit"] <= cost <= record.trial.protocol["limit"]
+        assert record.cost is not None and record.cost.amount == pytest.approx(cost) and record.cost.unit == "MMACs"
         assert record.spent("passes", "training") == record.trial.protocol["training_images"]
     networks = by_method.pop("random-network")
     assert len({r.network for r in networks}) == 3 and not any(r.spent("passes", "search") for r in networks)
@@ -142,13 +149,102 @@ def test_random_networks_are_the_same_ones_however_many(made: tuple[Path, dict[s
         (["--task", "digits", "--budget", "80ms"], "without a latency table"),
         (["--task", "digits", "--budget", "0.001MMACs"], "below the smallest"),
         (["--task", "digits", "--epochs", 0], "--epochs 0"),
+        (["--task", "digits", "--networks", 100_000], "allowed: 2 to 10000"),
+        (["--task", "digits", "--seed", 100_000], "allowed: 0 to 10000"),
+        (["--task", "digits", "--space", "macro", "--budget", "25%", "--networks", 99], "type --seed 0 --networks 28"),
+        (["--task", "digits", "--methods", "weaknas(encoding='paths')"], "one-hot, pairs"),
+        (["--task", "digits", "--ablate", "weaknas(encoding='paths')"], "one-hot, pairs"),
         (["--task", "digits(colour=3)"], "colour"),
         (["--task", "digits", "--space", "no-space"], "no-space"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[Any], said: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line(
+    arguments: list[Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    def trained(*_: Any) -> Any:
+        raise AssertionError("it is said after a supernet was trained")
+
+    monkeypatch.setattr(image_trials, "trained", trained)
     code, out, err = run("bench", *arguments, "--out", tmp_path / "run", *HERE)
     assert code == 2 and not out and said in err.splitlines()[-1] and "Traceback" not in err
+
+
+def table_of(space: Space, path: Path, ms: float) -> Path:
+    """A latency table by which every option takes so many ms for each of its places."""
+    layers = {
+        layer.name: {token: BlockTiming(ms=ms * (1 + i)) for i, token in enumerate(layer.tokens)}
+        for layer in space.searchable
+    }
+    table = LatencyTable(
+        space=space.id, device="board", runtime="none", input_size=space.input_size, rest_ms=1.0, layers=layers
+    )
+    path.write_text(table.to_json())
+    return path
+
+
+def test_another_latency_table_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = make("mobile-small(width=0.25, input_size=16)")
+    path = table_of(space, Path("board.json"), 1.0)
+    arguments = [1 if value == 2 else 2 if value == 3 else value for value in IMAGES]
+    first = printed(*arguments, "--methods", "random", "--cost", path, *HERE, "--out", "run")
+    before = records_of(Path("run"))
+    costs = LatencyTable.load(path).costs(space)
+    for record in before:
+        cost = record.cost
+        assert cost is not None and (cost.of, cost.unit) == ("latency", "ms")
+        assert cost.amount == pytest.approx(costs.of(space.indices(space.parse(record.network))))
+        assert cost.amount <= record.trial.protocol["limit"] and str(tmp_path) not in str(record.trial.protocol)
+    assert {m["cost"]["unit"] for m in first["tasks"][0]["methods"]} == {"ms"}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")  # the table is found from any folder
+    assert printed("bench", "--resume", "../run", *HERE)["tasks"] == first["tasks"]
+    assert len(records_of(tmp_path / "run")) == len(before) == 3
+    table_of(space, tmp_path / "board.json", 2.0)
+    with pytest.raises(UserError, match="holds another table now"):
+        image_trials.run_trial({"data": None, "supernets": "s", "cost": str(tmp_path / "board.json")}, before[0].trial)
+    again = printed("bench", "--resume", "../run", *HERE)
+    assert len(records_of(tmp_path / "run")) == 6, "no trial of the old table counts for the new one"
+    ratio = again["tasks"][0]["random_networks"]["cost"]["mean"] / first["tasks"][0]["random_networks"]["cost"]["mean"]
+    assert 1.5 < ratio < 2
+
+
+def test_a_trial_runs_on_the_device_of_its_record(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = next(r for r in records_of(made[0]) if r.trial.method == "weaknas")
+    setting = {"data": None, "supernets": str(tmp_path)}
+    other = replace(record.trial, protocol={**record.trial.protocol, "compute": "cuda"})
+    monkeypatch.setattr(image_trials, "best_device", lambda: "cpu")
+    with pytest.raises(UserError, match=r"a trial on cuda where there is only cpu; .*; type --gpus 1"):
+        image_trials.run_trial(setting, other)
+    used: list[str] = []
+
+    def noted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            used.append(kwargs["device"])
+            return function(*args, **kwargs | {"device": "cpu"})
+
+        return called
+
+    def supernet(problem: Problem, *_: Any) -> Any:
+        used.append(problem.device)
+        raise Ended
+
+    class Ended(Exception):
+        pass
+
+    for device, best in (("cpu", "cuda"), ("cuda", "cuda")):
+        used.clear()
+        monkeypatch.setattr(image_trials, "best_device", lambda best=best: best)
+        for name in ("train_network", "evaluate"):
+            monkeypatch.setattr(image_trials, name, noted(getattr(training, name)))
+        protocol = {**record.trial.protocol, "compute": device}
+        image_trials.run_trial(setting, replace(record.trial, method="random-network", settings={}, protocol=protocol))
+        monkeypatch.setattr(image_trials, "supernet_of", supernet)
+        with pytest.raises(Ended):
+            image_trials.run_trial(setting, replace(record.trial, protocol=protocol))
+        assert used == [device] * 4
 
 
 @pytest.mark.browser

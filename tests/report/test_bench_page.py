@@ -29,6 +29,8 @@ def method(name: str, test: float, curve: list[float], said: str, holm: float) -
             "queries": grid, "regret": curve, "low": [v * 0.5 for v in curve], "high": [v * 2 for v in curve],
         },
         "ri": {"value": 100 * (test / 80 - 1), "low": 1.0, "high": 9.0, "holm": holm}, "verdict": said,
+        "cost": {"of": "raspi4", "unit": "ms", "mean": 12.5, "interval": [11.0, 14.0]},
+        "hypervolume": {"mean": 91.25, "interval": [90.5, 92.0]},
         "random_at_equal_cost": {"queries": 140, "mean": 83.25, "sd": 1.0},
         "to_optimum": {"mean": 77.5, "interval": [70.0, 85.0], "median": 80.0, "reached": 9, "at_cap": 3, "cap": 100},
     }  # fmt: skip
@@ -44,9 +46,7 @@ def summary(name: str = EVIL) -> dict[str, Any]:
     keys = ("of", "first", "second", "difference", "holm", "sentence")
     rows: list[dict[str, Any]] = [dict(zip(keys, test, strict=True)) for test in tests]
     return {
-        "kind": "bench", "alpha": 0.05, "level": 0.95, "ablation": None, "depth_gap": [
-            {"shallow": 8, "deep": 20, "networks": 32, "tau": 0.54, "most_ranks": 18, "gain": 0.3},
-        ],
+        "kind": "bench", "alpha": 0.05, "level": 0.95, "ablation": None,
         "asked": {"seeds": 12, "queries": 100, "command": "singlepath bench --task toy --out AGAIN"},
         "versions": {"python": "3.12", "torch": "2.13.0"}, "commit": "0123abcd", "hardware": {"cores": 2},
         "tests": [{**row, "task": "toy/one", "different": row["holm"] <= 0.05, "p": row["holm"] / 2} for row in rows],
@@ -88,14 +88,34 @@ def test_the_table_has_intervals_and_says_what_is_not_different() -> None:
     assert "the optimum by validation has test accuracy 94.37" in words
     assert "weaknas is not different from random" in words and "−20.0 queries 0.4" in words
     assert "100 40 140 83.250" in words, "the ledger, and random search with as many queries"
-    assert "83.100 , exactly expected 83.200 ± 0.200: −0.5 standard errors" in words
+    assert "83.100 , exactly expected 83.200 ± 0.200: −0.5 standard errors, within 3" in words
+    assert "Cost, raspi4, ms" in words and "12.50 [11.00, 14.00] 91.2 [90.5, 92.0]" in words
     assert "commit 0123abcd" in words and "singlepath bench --task toy --out AGAIN" in words and "torch 2.13.0" in words
-    assert "4,096 3 0.880 0.400 12.5 0.20 1.10" in words and "8 and 20 32 0.540 18 0.30" in words
+    assert "4,096 3 0.880 0.400 12.5 0.20 1.10" in words
     head = " ".join(re.sub(r"<[^>]+>", " ", render_bench(summary("weaknas")).partition("<main>")[0]).split())
     assert "On toy/one weaknas has the highest mean test accuracy, 86.00 %." in head
     flat = summary("weaknas")
     flat["tests"][2]["different"] = False
     assert "86.00\u00a0%; not different from it: random." in render_bench(flat)
+
+
+def test_what_neither_reached_has_no_difference() -> None:
+    made = summary("weaknas")
+    made["tests"][3] |= {"holm": 1.0, "sentence": "weaknas and random cannot be compared: neither reached it"}
+    words = text_of(render_bench(made))
+    assert "weaknas against random toy/one – – weaknas and random cannot be compared: neither reached it" in words
+    made["tasks"][0]["random_search"]["holds"] = False
+    assert "−0.5 standard errors, not within 3" in text_of(render_bench(made))
+
+
+def test_costs_stand_where_they_are_known() -> None:
+    made = summary("weaknas")
+    for row in made["tasks"][0]["methods"]:
+        del row["cost"], row["hypervolume"]
+    assert "Cost" not in text_of(render_bench(made)) and "Hypervolume" not in text_of(render_bench(made))
+    made["tasks"][0]["random_networks"]["cost"] = {"of": "mmacs", "unit": "MMACs", "mean": 0.5, "interval": None}
+    words = text_of(render_bench(made))
+    assert "Cost, MMACs" in words and "0.5000" in words
 
 
 def test_names_are_text_on_the_page() -> None:
@@ -111,6 +131,8 @@ def test_names_are_text_on_the_page() -> None:
     ["tasks", 0, "methods", 1, "test_interval"], ["tasks", 0, "methods", 1, "to_optimum"],
     ["tasks", 0, "methods", 1, "ledger"], ["tasks", 0, "table", "space", "low"], ["tests", 0, "holm"],
     ["tasks", 0, "methods", 0, "curve", "low"],
+    ["tasks", 0, "methods", 0, "cost"], ["tasks", 0, "methods", 0, "cost", "unit"],
+    ["tasks", 0, "random_search", "holds"], ["tasks", 0, "methods", 1, "hypervolume", "mean"],
 ])  # fmt: skip
 @pytest.mark.parametrize("absent", [True, False])
 def test_a_part_may_be_missing(path: list[Any], absent: bool) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from tests.search.pools import CODES, bowl, number, pool, searched
 
 from singlepath.bench.tables import toy
+from singlepath.search import nsga2
 from singlepath.search.brpnas import BrpNas
 from singlepath.search.evolution import Evolution
 from singlepath.search.local import LocalSearch
@@ -94,6 +96,20 @@ def test_nsga2_keeps_a_population_from_the_cheapest_to_the_best() -> None:
     limits, asked = (6, 9, 12, 15), (state["asked"], random)
     best = np.array([[max(values[i] for i in who if over.costs[i] <= limit) for limit in limits] for who in asked])
     assert (best[0] >= best[1]).all() and (best[0] > best[1]).sum() > 2
+
+
+def test_nsga2_keeps_a_front_s_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where larger is better no size is dominated: the front is every size, and only crowding keeps it whole."""
+    over = toy.pool()
+
+    def kept(seed: int) -> set[float]:
+        state = searched(Nsga2(population=20), 300, seed=seed, over=over, value=lambda i: float(over.costs[i]))
+        return set(over.costs[state["population"]].tolist())
+
+    sizes = [kept(seed) for seed in range(4)]
+    assert all(len(found) >= 15 and max(found) - min(found) >= 14 for found in sizes)
+    monkeypatch.setattr(nsga2, "crowding", lambda objectives: np.zeros(len(objectives)))
+    assert all(len(kept(seed)) < 13 for seed in range(4)), "and without crowding it is lost"
 
 
 def test_weaknas_asks_the_predicted_best_or_uniformly_inside_the_top() -> None:

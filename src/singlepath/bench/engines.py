@@ -16,7 +16,6 @@ import json
 import math
 import os
 import queue
-import socket
 import subprocess
 import sys
 import threading
@@ -29,13 +28,13 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
+from singlepath.bench import ray_cluster
 from singlepath.bench.records import Record, Trial
 from singlepath.errors import SinglepathError, UserError, optional, unknown, user_error
 
 __all__ = ["ENGINES", "Chunk", "Done", "Engine", "Say", "make_engine", "run_chunk"]
 
 RETRIES = 3
-REACHED_SECONDS = 5
 WORKER = (sys.executable, "-P", "-m", "singlepath.bench.worker")
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 Say = Callable[[str], None]
@@ -111,7 +110,12 @@ def make_engine(
         raise unknown("engine", name, ENGINES, "--engine")
     if workers < (name == "ray"):
         raise user_error(f"--workers {workers}", f"allowed: {int(name == 'ray')} or more", "type --workers 2")
-    if min(cpus, gpus) < 0 or (name == "local" and (address is not None or gpus)):
+    for flag, number in (("--cpus", cpus), ("--gpus", gpus)):
+        if not (math.isfinite(number) and number >= 0):
+            raise user_error(f"{flag} {number:g}", "allowed: a number from 0", f"type {flag} {int(flag == '--cpus')}")
+        if number > 1 and number % 1:  # Ray refuses it, at the first task
+            raise user_error(f"{flag} {number:g}", "above 1 only whole numbers", f"type {flag} {math.ceil(number)}")
+    if name == "local" and (address is not None or gpus):
         given = f"--address {address}" if address is not None else f"--cpus {cpus:g} --gpus {gpus:g}"
         raise user_error(f"{given} with --engine {name}", "allowed with --engine ray, from 0", "type --engine ray")
     return ENGINES[name](workers=workers, address=address, cpus=cpus, gpus=gpus, say=say)
@@ -249,11 +253,14 @@ def _how(code: int) -> str:
 def ray(chunks: Sequence[Chunk], *, workers: int, address: str | None, cpus: float, gpus: float) -> Iterator[Done]:
     package = optional("ray", "ray")
     joined = package.is_initialized()
-    if not joined:
-        _start(package, workers, address, cpus, gpus)
+    if not joined and address is None:
+        ray_cluster.start(package, workers, cpus, gpus)
+    elif not joined:
+        ray_cluster.join(package, str(address))
     environment = {"env_vars": ONE_THREAD}
-    task = package.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment)(_whole)
     try:
+        ray_cluster.check_fits(package, cpus, gpus)
+        task = package.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, runtime_env=environment)(_whole)
         waiting = [task.remote(asdict(chunk)) for chunk in chunks]
         while waiting:
             ready, waiting = package.wait(waiting, num_returns=1)
@@ -272,45 +279,6 @@ def ray(chunks: Sequence[Chunk], *, workers: int, address: str | None, cpus: flo
 def _whole(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     """A chunk as a Ray task: plain values in, plain values out."""
     return [DONE.dump_python(done) for done in run_chunk(CHUNK.validate_python(chunk))]
-
-
-def _start(package: Any, workers: int, address: str | None, cpus: float, gpus: float) -> None:
-    """Start Ray here for these trials only, or join it.
-
-    Raises:
-        UserError: a task asks for more than there is; nothing answers at the address, or it wants another token
-            (RAY_AUTH_TOKEN, which Ray reads itself).
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-    quiet = {"log_to_driver": False, "logging_level": "error"}
-    if address is None:
-        if cpus > workers:
-            raise user_error(
-                f"--cpus {cpus:g} with --workers {workers}",
-                "a task would wait forever",
-                f"type --workers {math.ceil(cpus)}",
-            )
-        package.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
-        if gpus > (found := package.cluster_resources().get("GPU", 0)):
-            package.shutdown()
-            raise user_error(f"--gpus {gpus:g}", f"this machine has {found:g}", "type --gpus 0")
-        return
-    try:
-        _answers(address)
-        package.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise user_error(
-            f"no Ray at {address} ({why})", "allowed: host:port of one that runs, or auto",
-            "type ray start --head there; RAY_AUTH_TOKEN has to be the same on both sides",
-        ) from None  # fmt: skip
-
-
-def _answers(address: str) -> None:
-    """Ask the port first: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_SECONDS).close()
 
 
 def _make_local(*, workers: int, say: Say, **_: Any) -> Engine:

@@ -26,7 +26,8 @@ from singlepath.errors import optional, user_error
 from singlepath.runs import write_atomic
 
 __all__ = [
-    "Entry", "Point", "Record", "Trial", "compare", "find", "path_of", "read", "row", "trace", "write", "write_parquet",
+    "Cost", "Entry", "Point", "Record", "Trial", "compare", "find", "path_of", "read", "row", "trace", "write",
+    "write_parquet",
 ]  # fmt: skip
 
 MOST_BYTES = 64 << 20
@@ -90,6 +91,15 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a network costs: `of` names the measure or the device, "mmacs", "raspi4"; `amount` is in `unit`."""
+
+    of: str
+    unit: str
+    amount: float
+
+
+@dataclass(frozen=True)
 class Record:
     """One finished trial.
 
@@ -100,6 +110,8 @@ class Record:
         ledger: all that was spent, tuning included.
         curve: what was found when, by ascending queries: every query, or those that improved.
         versions, commit: of the code, as `runs.environment` gives them.
+        cost: of the network; None where nothing was counted, and in records older than this field.
+        hypervolume: of cost and validation value of all networks asked, per cent of the whole table's; None likewise.
     """
 
     trial: Trial
@@ -110,6 +122,8 @@ class Record:
     curve: tuple[Point, ...]
     versions: Mapping[str, str]
     commit: str | None
+    cost: Cost | None = None
+    hypervolume: float | None = None
 
     def spent(self, unit: str, phase: str | None = None) -> float:
         """Sum of the ledger in one unit, over all phases or one."""
@@ -129,14 +143,32 @@ def path_of(folder: Path, trial: Trial) -> Path:
 
 
 def write(folder: Path, record: Record) -> Path:
-    """Keep a finished trial; the file appears whole or not at all."""
-    return write_atomic(path_of(folder, record.trial), _canonical(_plain(asdict(record))) + "\n")
+    """Keep a finished trial; the file appears whole or not at all.
+
+    Raises:
+        UserError: something else stands where the folder or the file belongs.
+    """
+    _check_place(path := path_of(folder, record.trial))
+    return write_atomic(path, _canonical(_plain(asdict(record))) + "\n")
 
 
 def find(folder: Path, trial: Trial) -> Record | None:
-    """The trial's record, None where it has not finished yet."""
-    path = path_of(folder, trial)
+    """The trial's record, None where it has not finished yet.
+
+    Raises:
+        UserError: it is broken, or something else stands where the folder or the file belongs.
+    """
+    _check_place(path := path_of(folder, trial))
     return _load(path) if path.is_file() else None
+
+
+def _check_place(path: Path) -> None:
+    for place, kind, wrong in (
+        (path.parent, "a folder", path.parent.exists() and not path.parent.is_dir()),
+        (path, "a file", path.exists() and not path.is_file()),
+    ):
+        if wrong:
+            raise user_error(f"{place} is not {kind}", "records of trials belong there", "move it away")
 
 
 def read(folder: Path) -> list[Record]:
@@ -181,7 +213,15 @@ def _load(path: Path) -> Record:
 def impossible(record: Record) -> str:
     """What no trial can have ended with, in words; empty where there is nothing."""
     at = [point.queries for point in record.curve]
-    figures = [record.validation, record.test, *at, *(v for p in record.curve for v in (p.validation, p.test))]
+    cost = record.cost.amount if record.cost else None
+    figures = [
+        record.validation,
+        record.test,
+        cost,
+        record.hypervolume,
+        *at,
+        *(v for p in record.curve for v in (p.validation, p.test)),
+    ]
     if not all(figure is None or math.isfinite(figure) for figure in figures):
         return "a figure is not finite"
     if not at or sorted(set(at)) != at:
@@ -217,7 +257,9 @@ def row(record: Record) -> dict[str, Any]:
     return {
         "task": trial.task, "method": trial.method, "contender": trial.contender, "search_seed": trial.search_seed,
         "training_seed": trial.training_seed, "network": record.network, "validation": record.validation,
-        "test": record.test, **costs, **{name: _canonical(dict(value)) for name, value in texts.items()},
+        "test": record.test, "cost": record.cost.amount if record.cost else None,
+        "cost_of": record.cost.of if record.cost else None, "cost_unit": record.cost.unit if record.cost else None,
+        "hypervolume": record.hypervolume, **costs, **{name: _canonical(dict(value)) for name, value in texts.items()},
         "curve": [asdict(point) for point in record.curve], "commit": record.commit, "digest": trial.digest,
     }  # fmt: skip
 
@@ -230,9 +272,23 @@ def write_parquet(path: Path, records: Sequence[Record]) -> Path:
              ("test", arrow.float64())]  # fmt: skip
     types = dict.fromkeys(("search_seed", "training_seed"), arrow.int64()) | {"curve": arrow.list_(arrow.struct(point))}
     costs = sorted({f"{e.phase}_{e.unit}" for r in records for e in r.ledger})
-    types |= dict.fromkeys(("validation", "test", *costs), arrow.float64())
+    types |= dict.fromkeys(("validation", "test", "cost", "hypervolume", *costs), arrow.float64())
     first = ("task", "method", "contender", "search_seed", "training_seed", "network", "validation", "test")
-    names = (*first, *costs, "settings", "protocol", "budget", "versions", "curve", "commit", "digest")
+    names = (
+        *first,
+        "cost",
+        "cost_of",
+        "cost_unit",
+        "hypervolume",
+        *costs,
+        "settings",
+        "protocol",
+        "budget",
+        "versions",
+        "curve",
+        "commit",
+        "digest",
+    )
     schema = arrow.schema([(name, types.get(name, arrow.string())) for name in names])
     table = arrow.Table.from_pylist([dict.fromkeys(costs, 0.0) | r for r in rows], schema=schema)
     sink = arrow.BufferOutputStream()

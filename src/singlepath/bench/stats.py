@@ -23,9 +23,9 @@ from singlepath.errors import optional
 
 __all__ = [
     "ALPHA", "LEVEL", "Curve", "Improvement", "Interval", "Judged", "Spread", "Trace", "Welch", "best_of_weights",
-    "best_so_far", "expected_best_with_replacement", "expected_best_without_replacement", "holm", "judge",
-    "kendall_tau", "mean_interval", "population_sd", "regret_curve", "relative_improvement", "sample_sd", "spread",
-    "verdict", "welch",
+    "best_so_far", "expected_best_with_replacement", "expected_best_without_replacement", "holm", "hypervolume",
+    "judge", "kendall_tau", "mean_interval", "population_sd", "regret_curve", "relative_improvement", "sample_sd",
+    "spread", "verdict", "welch",
 ]  # fmt: skip
 
 ALPHA, LEVEL = 0.05, 0.95
@@ -189,6 +189,18 @@ def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
     pairs = len(x) * (len(x) - 1) / 2
     untied = [pairs - sum(n * (n - 1) / 2 for n in np.unique(v, return_counts=True)[1]) for v in (x, y)]
     return agreed / (untied[0] * untied[1]) ** 0.5 if min(untied) > 0 else float("nan")
+
+
+# -- two objectives ---------------------------------------------------------------------------------------------------
+
+
+def hypervolume(costs: ArrayLike, values: ArrayLike, most: float, least: float) -> float:
+    """The area, in units of cost times value, of all that some network beats in both: it costs no more and is worth no
+    less. The area ends at the cost `most` and the value `least`, which no network may exceed or fall below."""
+    spent, worth = _sample(costs), _sample(values)
+    order = np.argsort(spent, kind="stable")
+    widths = np.diff(np.append(spent[order], most))  # from each network to the next dearer one
+    return float(widths @ (np.maximum.accumulate(worth[order]) - least))
 
 
 # -- the best of n random networks ------------------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 Two families of tests, each corrected as a whole over all tasks: of test accuracy (every method against the random
 networks, and methods against one another) and of queries to the optimum (methods against one another). A search that
-did not reach the optimum counts with its budget, and how many did not is said.
+did not reach the optimum counts with its budget, and how many did not is said; two methods of which no search did are
+not compared in it, though their test (p = 1) counts in the correction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -15,10 +16,10 @@ import numpy as np
 
 from singlepath.bench import stats
 from singlepath.bench.protocol import RANDOM, RANDOM_NETWORK, name_of
-from singlepath.bench.ranks import depth_gap, seed_matrix, seed_ranks
+from singlepath.bench.ranks import seed_matrix, seed_ranks
 from singlepath.bench.records import Record, compare, trace
 
-__all__ = ["summarise"]
+__all__ = ["WITHIN", "summarise"]
 
 POINTS = 90  # of a curve
 WITHIN = 3.0  # standard errors between random search and its expectation
@@ -47,7 +48,6 @@ def summarise(
         "alpha": stats.ALPHA, "level": stats.LEVEL,
         "tasks": [_task(name, groups, facts.get(name), accuracy) for name, groups in tasks.items()],
         "tests": [*accuracy, *queries],
-        "depth_gap": [gap._asdict() for gap in depth_gap(r for r in records if "depth" in r.trial.protocol)],
     }  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def summarise(
 def _tests(
     tasks: Mapping[str, Groups], facts: Mapping[str, Mapping[str, Any]], against: str | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # fmt: skip
-    accuracy, queries = [], []
+    accuracy, queries, never = [], [], set[tuple[str, str]]()
     for task, groups in tasks.items():
         names = [name for name in groups if name != RANDOM_NETWORK]
         tests = {name: _test_values(groups[name]) for name in groups}
@@ -68,9 +68,16 @@ def _tests(
             pairs = [(name, against) for name in names if name != against]
         accuracy += [(task, a, b, tests[a], tests[b]) for a, b in pairs]
         if (table := facts.get(task)) is not None:
-            spent = {name: _to_optimum(groups[name], table)[0] for name in names}
-            queries += [(task, a, b, spent[a], spent[b]) for a, b in pairs]
-    return _judged("accuracy", accuracy, "points", True), _judged("queries", queries, "queries", False)
+            spent, reached = zip(*(_to_optimum(groups[name], table) for name in names), strict=True)
+            by_name = dict(zip(names, spent, strict=True))
+            queries += [(task, a, b, by_name[a], by_name[b]) for a, b in pairs]
+            never |= {(task, name) for name, ended in zip(names, reached, strict=True) if not ended.any()}
+    judged = _judged("queries", queries, "queries", False)
+    for row in judged:
+        if {(row["task"], row["first"]), (row["task"], row["second"])} <= never:
+            row["different"] = False
+            row["sentence"] = f"{row['first']} and {row['second']} cannot be compared: neither reached it"
+    return _judged("accuracy", accuracy, "points", True), judged
 
 
 def _judged(of: str, samples: list[tuple[str, str, str, Any, Any]], unit: str, higher: bool) -> list[dict[str, Any]]:
@@ -101,9 +108,10 @@ def _task(name: str, groups: Groups, table: Mapping[str, Any] | None, accuracy: 
         for label, group in groups.items()
         if label != RANDOM_NETWORK
     ]
+    drawn = {**stats.spread(sampled)._asdict(), "interval": _interval(sampled), **_cost(networks)} if networks else None
     return {
         "task": name, "queries": next(iter(groups.values()))[0].trial.budget["queries"], "table": dict(table or {}),
-        "random_networks": {**stats.spread(sampled)._asdict(), "interval": _interval(sampled)} if networks else None,
+        "random_networks": drawn,
         "random_search": _against_expectation(groups.get(RANDOM, []), table), "methods": rows,
         "seed_ranks": _seeds(groups, table),
     }  # fmt: skip
@@ -127,8 +135,11 @@ def _method(
         "test_sd": found.sample_sd, "test_low": found.low, "test_high": found.high,
         "validation": float(np.mean([r.validation for r in group])),
         "ledger": {"search": searched, "tuning": tuned, "total": searched + tuned, **_passes(group)},
-        "settings": dict(group[0].trial.settings),
+        "settings": dict(group[0].trial.settings), **_cost(group),
     }  # fmt: skip
+    shares = _per_search(group, lambda r: r.hypervolume)
+    if len(shares) == found.runs:
+        row["hypervolume"] = {"mean": float(shares.mean()), "interval": _interval(shares)}
     if best is not None:
         row["regret"], row["curve"] = float(best - row["validation"]), _curve(group, best)
     if len(sampled):
@@ -215,11 +226,27 @@ def _seeds(groups: Groups, table: Mapping[str, Any] | None) -> dict[str, Any] | 
 
 def _test_values(group: Sequence[Record]) -> np.ndarray:
     """Test accuracy of every search; several trainings of what one search found are averaged, they are one run."""
+    return _per_search(group, lambda record: record.test)
+
+
+def _per_search(group: Sequence[Record], figure: Callable[[Record], float | None]) -> np.ndarray:
+    """A figure of every search that has it, the mean over its trainings."""
     found: dict[int, list[float]] = {}
     for record in group:
-        if record.test is not None:
-            found.setdefault(record.trial.search_seed, []).append(record.test)
+        if (value := figure(record)) is not None:
+            found.setdefault(record.trial.search_seed, []).append(value)
     return np.array([np.mean(each) for each in found.values()], float)
+
+
+def _cost(group: Sequence[Record]) -> dict[str, Any]:
+    """The mean cost of the networks found; nothing where a record has none (an older one) or they count another."""
+    costs = [record.cost for record in group]
+    kinds = {(cost.of, cost.unit) if cost else None for cost in costs}
+    if len(kinds) != 1 or (kind := kinds.pop()) is None:
+        return {}
+    amounts = _per_search(group, lambda record: record.cost.amount if record.cost else None)
+    of, unit = kind
+    return {"cost": {"of": of, "unit": unit, "mean": float(amounts.mean()), "interval": _interval(amounts)}}
 
 
 def _interval(values: np.ndarray) -> list[float]:

@@ -2,6 +2,7 @@
 
     E[random search] = E[best of n]                 exact: of n distinct networks of the table (`stats`)
     RI in the whole  = 100 (m - mu) / mu            mu: the mean of the table, without a sample's error
+    hypervolume      = 100 H(asked) / H(table)      H: the area of (cost, validation) up to the dearest and the worst
     E[queries of random search to the optimum] = (N + 1) / (c + 1)      c of N networks have the best value
 
 The judged values are read once a process, after its first search has ended; a method never meets them.
@@ -20,8 +21,8 @@ import numpy as np
 
 from singlepath.bench.protocol import RANDOM_NETWORK, name_of
 from singlepath.bench.ranks import seed_ranks
-from singlepath.bench.records import Entry, Point, Record, Trial
-from singlepath.bench.stats import expected_best_without_replacement, kendall_tau, spread
+from singlepath.bench.records import Cost, Entry, Point, Record, Trial
+from singlepath.bench.stats import expected_best_without_replacement, hypervolume, kendall_tau, spread
 from singlepath.bench.tables import nas_bench_macro
 from singlepath.bench.tasks import Task, load_task, search_task
 from singlepath.data.splits import generator
@@ -35,6 +36,7 @@ __all__ = ["MADE_UP", "RUN", "facts_of", "network_name", "opened", "protocol_of"
 RUN = f"{__name__}:run_trial"
 MADE_UP = ("toy", "flat")  # need no data
 TOP = 0.1  # share of the table in which ranking is hard
+UNITS = {"mmacs": "MMACs", "parameters": "parameters", "seconds": "s", "size": "size"}  # of others, devices: ms
 RANKED = 2_000  # networks that Kendall's tau is computed on
 
 
@@ -71,7 +73,11 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     tuning = _tuning(trial)
     ledger = [Entry("search", "queries", spent)]
     ledger += [Entry("tuning", "queries", tuning)] if tuning else []
-    return Record(trial, network_name(task.pool, index), value, test, tuple(ledger), _curve(task, state), *_code())
+    share = _hypervolume(task, _whole(trial.task, setting["data"], setting["cost"]), state["asked"])
+    return Record(
+        trial, network_name(task.pool, index), value, test, tuple(ledger), _curve(task, state), *_code(),
+        _cost(task.pool, index), share,
+    )  # fmt: skip
 
 
 def _random_network(task: Task, trial: Trial) -> Record:
@@ -79,7 +85,29 @@ def _random_network(task: Task, trial: Trial) -> Record:
     order = generator(0, "random networks").permutation(len(task.pool))
     index = int(order[trial.search_seed % len(order)])
     name, value, test = network_name(task.pool, index), float(task.validation[index]), float(task.test()[index])
-    return Record(trial, name, value, test, (Entry("search", "queries", 0),), (Point(0, name, value, test),), *_code())
+    ledger, curve = (Entry("search", "queries", 0),), (Point(0, name, value, test),)
+    return Record(trial, name, value, test, ledger, curve, *_code(), _cost(task.pool, index))
+
+
+def _cost(pool: Pool, index: int) -> Cost | None:
+    return Cost(pool.cost, UNITS.get(pool.cost, "ms"), float(pool.costs[index])) if pool.cost else None
+
+
+def _area(task: Task, networks: Sequence[int]) -> float:
+    costs, values = task.pool.costs, task.validation
+    return hypervolume(costs[networks], values[networks], float(costs.max()), float(values.min()))
+
+
+@cache
+def _whole(name: str, data: str, cost: str) -> float:
+    """The area of a whole table."""
+    task = opened(name, data, cost)
+    return _area(task, range(len(task.pool)))
+
+
+def _hypervolume(task: Task, whole: float, asked: Sequence[int]) -> float | None:
+    """Per cent of the table's; None without a cost, or where all cost or are worth the same."""
+    return 100 * _area(task, asked) / whole if task.pool.cost and whole > 0 else None
 
 
 def _tuning(trial: Trial) -> float:

@@ -25,7 +25,7 @@ from singlepath.bench import records, tabular
 from singlepath.bench.ablation import ablation
 from singlepath.bench.engines import Done, Engine, make_engine
 from singlepath.bench.protocol import OURS, Comparison, Job, contender, contenders_of, fill, trials_of
-from singlepath.bench.summary import summarise
+from singlepath.bench.summary import WITHIN, summarise
 from singlepath.bench.tasks import TASKS
 from singlepath.errors import unknown, user_error
 from singlepath.pipeline import image_trials
@@ -48,16 +48,11 @@ RECORDS, SUPERNETS = "records", "supernets"
 IMAGE_OPTIONS = ("space", "budget", "limit", "search_epochs", "epochs", "trainings", "recipe", "protocol")
 SENTENCES = 30  # about tests, in a terminal
 LARGEST_SEED = 2**62  # what parquet holds, with room for the seeds that follow
-LEAST = {
-    "seeds": 1,
-    "queries": 1,
-    "networks": 2,
-    "seed": 0,
-    "trainings": 1,
-    "epochs": 1,
-    "search_epochs": 1,
-    "limit": 1,
-}
+ALLOWED = {  # far beyond what ends, well below what does not fit into memory
+    "seeds": (1, 100_000), "queries": (1, 1_000_000), "networks": (2, 1_000_000), "seed": (0, LARGEST_SEED),
+    "trainings": (1, 1_000), "epochs": (1, 100_000), "search_epochs": (1, 100_000), "limit": (1, 10**9),
+}  # fmt: skip
+OF_IMAGES = {"networks": (2, 10_000), "seed": (0, 10_000)}  # a seed is also the number of its random network
 WHERE = ("engine", "address", "workers", "cpus", "gpus", "out", "resume")  # how it is run, not what
 
 
@@ -141,18 +136,24 @@ def _options(values: dict[str, Any]) -> dict[str, Any]:
         kept = read_config(Path(resume))["options"]
         defaults = {name: p.default for name, p in inspect.signature(bench).parameters.items()}
         own |= {name: kept[name] for name in own if name in kept and own[name] == defaults[name]}
-    usual = IMAGES if _of_images(split_texts(own["task"])) else TABLES
+    usual = IMAGES if (images := _of_images(split_texts(own["task"]))) else TABLES
+    own["cost"] = image_trials.located(own["cost"]) if images else own["cost"]
+    if own["ablate"] and resume is None and own["methods"] not in (None, usual["methods"]):
+        raise user_error(
+            "--methods with --ablate", "an ablation compares one method with itself", "leave --methods out"
+        )
     return own | {name: value for name, value in usual.items() if own[name] is None}
 
 
 def _checked(options: dict[str, Any]) -> tuple[Comparison, list[str]]:
     """The comparison, after everything that can be wrong before a table is read."""
-    for name, least in LEAST.items():
-        if options[name] is not None and options[name] < least:
-            flag = f"--{name.replace('_', '-')}"
-            raise user_error(f"{flag} {options[name]}", f"allowed: {least} or more", f"type {flag} {max(1, least)}")
-    if options["seed"] > LARGEST_SEED:
-        raise user_error(f"--seed {options['seed']}", f"allowed: 0 to {LARGEST_SEED}", "type --seed 0")
+    images = _of_images(split_texts(options["task"]))
+    for name, (least, most) in (ALLOWED | (OF_IMAGES if images else {})).items():
+        flag, given = f"--{name.replace('_', '-')}", options[name]
+        if given is not None and not least <= given <= most:
+            raise user_error(
+                f"{flag} {given}", f"allowed: {least} to {most}", f"type {flag} {min(max(given, least), most)}"
+            )
     if options["factors"] and not options["ablate"]:
         raise user_error("--factors without --ablate", "they are settings of one method", "type --ablate weaknas")
     tasks, data = split_texts(options["task"]), options["data"]
@@ -277,12 +278,12 @@ def _tables(compared: Comparison, options: Mapping[str, Any]) -> Work:
 
 def _images(run: Run, compared: Comparison, options: Mapping[str, Any]) -> Work:
     data = options["data"]
-    setting = {"data": data, "supernets": str((run.path / SUPERNETS).resolve())}
-    protocols = {name: image_trials.protocol_of(name, data, options) for name in compared.tasks}
+    setting = {"data": data, "supernets": str((run.path / SUPERNETS).resolve()), "cost": options["cost"]}
+    protocols = {name: image_trials.protocol_of(name, data, options, compared) for name in compared.tasks}
     first = compared.tasks[0]
     return Work(
         image_trials.RUN, setting, protocols, lambda name, spent: None,
-        lambda: image_trials.pool_of(first, data, protocols[first]),
+        lambda: image_trials.pool_of(first, data, protocols[first], options["cost"]),
     )  # fmt: skip
 
 
@@ -324,7 +325,7 @@ def _written(
     tasks = [{**t, "methods": [_without(m, "curve") for m in t["methods"]]} for t in summary["tasks"]]
     return {
         "run": str(run.path), "report": str(report), "trials": len(found), **spent, "tasks": tasks,
-        "tests": summary["tests"], "depth_gap": summary["depth_gap"],
+        "tests": summary["tests"],
     }  # fmt: skip
 
 
@@ -350,7 +351,7 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
         if near := task["random_search"]:
             lines.append(
                 f"  random search {near['mean']:.3f}, its exact expectation {near['expected']:.3f}: "
-                f"{near['standard_errors']:+.2f} standard errors"
+                f"{near['standard_errors']:+.2f} standard errors, {'' if near['holds'] else 'not '}within {WITHIN:g}"
             )
         if networks := task["random_networks"]:
             spread = f"{networks['mean']:.2f} (sd {networks['sample_sd']:.2f})"
@@ -362,6 +363,8 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
                 found = row["to_optimum"]
                 words += f", optimum after {found['mean']:.1f} queries"
                 words += f" ({found['at_cap']} of {row['runs']} not within {found['cap']:g})"
+            if cost := row.get("cost"):
+                words += f", cost {cost['mean']:.4g} {cost['unit']}"
             lines.append(words)
     tests = [f"{row['task']}: {row['sentence']}" for row in summary["tests"]]
     more = len(tests) - SENTENCES

@@ -23,6 +23,7 @@ from singlepath.export import FORMATS, Loaded, load_weights, save_weights
 from singlepath.export import predict as predict_images
 from singlepath.pipeline import finishing
 from singlepath.pipeline import options as o
+from singlepath.pipeline.bench_together import are_benches, judged_together
 from singlepath.pipeline.checking import check_data, search_estimate, space_named_in
 from singlepath.pipeline.design import design_in
 from singlepath.pipeline.front import front_of, supernet_of
@@ -273,11 +274,14 @@ def report(
     run: o.RunFolder,
     others: Annotated[list[Path] | None, typer.Argument(help="more runs, to compare")] = None,
 ) -> dict[str, Any]:
-    """Rebuild the page of a run, or of several to compare.
+    """Rebuild the page of a run, or of several to compare; several of bench are judged together (report-compared.html).
 
     Example: singlepath report runs/a
     """
-    return {"run": str(run), "report": str(write_report(Path(run), *(Path(other) for other in others or [])))}
+    folders = [Path(run), *(Path(other) for other in others or [])]
+    if len(folders) > 1 and are_benches(folders):
+        return judged_together(folders)
+    return {"run": str(run), "report": str(write_report(*folders))}
 
 
 def measure(

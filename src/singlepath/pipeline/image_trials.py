@@ -14,6 +14,7 @@ Passes in the ledger: "passes" are images through a network that is trained, "fo
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -26,9 +27,9 @@ import torch
 
 from singlepath import data as data_room
 from singlepath.architecture import Architecture
-from singlepath.bench.protocol import OURS, RANDOM_NETWORK, name_of
-from singlepath.bench.records import Entry, Point, Record, Trial
-from singlepath.costs import Budget, CostModel, count_costs, parse_budget
+from singlepath.bench.protocol import OURS, RANDOM_NETWORK, Comparison, name_of
+from singlepath.bench.records import Cost, Entry, Point, Record, Trial
+from singlepath.costs import Budget, CostModel, LatencyTable, count_costs, parse_budget, shipped_tables
 from singlepath.costs.budget import resolve
 from singlepath.data import BUILTIN, Data
 from singlepath.data.splits import generator
@@ -50,7 +51,7 @@ from singlepath.supernet import Supernet
 from singlepath.training import Recipe, evaluate, get_recipe, train_network
 from singlepath.training.loop import fit
 
-__all__ = ["PROTOCOLS", "RUN", "ImageTask", "named", "opened", "pool_of", "protocol_of", "run_trial"]
+__all__ = ["PROTOCOLS", "RUN", "ImageTask", "located", "named", "opened", "pool_of", "protocol_of", "run_trial"]
 
 RUN = f"{__name__}:run_trial"
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -73,8 +74,8 @@ class ImageTask:
     recipe: Recipe
     search_epochs: int | None
 
-    def problem(self, seed: int) -> Problem:
-        return Problem(self.space, self.data, self.budget, seed, self.search_epochs, device=best_device())
+    def problem(self, seed: int, device: str = "cpu") -> Problem:
+        return Problem(self.space, self.data, self.budget, seed, self.search_epochs, device=device)
 
 
 def named(text: str, folder: str | None) -> bool:
@@ -83,11 +84,29 @@ def named(text: str, folder: str | None) -> bool:
     return name in BUILTIN or (folder is not None and bool(name) and (Path(folder) / name).exists())
 
 
-def protocol_of(text: str, folder: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def located(cost: str) -> str:
+    """A latency table's file by its whole path; what names a count or a shipped table stays as it is."""
+    return str(Path(cost).resolve()) if _is_file(cost) else cost
+
+
+def _is_file(cost: str) -> bool:
+    return cost not in COUNTED and cost not in shipped_tables() and Path(cost).is_file()
+
+
+def _content(cost: str) -> str:
+    """What a cost is, wherever its file lies: the digest of a table's content, or a name."""
+    if not _is_file(cost):
+        return cost
+    return f"table {hashlib.sha256(LatencyTable.load(cost).to_json().encode()).hexdigest()[:16]}"
+
+
+def protocol_of(
+    text: str, folder: str | None, options: Mapping[str, Any], compared: Comparison | None = None
+) -> dict[str, Any]:
     """What a trial's result depends on beside its method: plain values, from which `opened` makes the task.
 
     Raises:
-        UserError: the images, the space, the budget or an option is not one.
+        UserError: the images, the space, the budget or an option is not one, or does not allow what is compared.
     """
     own = {key: options[key] for key in PROTOCOLS["full"] if options[key] is not None}
     kind = options["protocol"]
@@ -99,25 +118,52 @@ def protocol_of(text: str, folder: str | None, options: Mapping[str, Any]) -> di
         "cost": options["cost"],
     }
     made = _made(text, folder or "", **asked)
+    if compared is not None:
+        _check(made, compared)
     changed = any(PROTOCOLS[kind][key] != value for key, value in own.items())
     return {
-        "kind": "images", "name": f"{kind}, changed" if changed else kind, "asked": asked, "space": made.space.id,
+        "kind": "images", "name": f"{kind}, changed" if changed else kind, "space": made.space.id,
+        "asked": asked | {"cost": _content(asked["cost"])},
         "limit": made.budget.limit, "unit": made.budget.costs.unit, "images": made.data.fingerprint[:16],
         "training_images": len(made.data.train), "held_out_images": len(made.data.val),
         "recipe": asdict(made.recipe), "compute": best_device(),
     }  # fmt: skip
 
 
+def _check(task: ImageTask, compared: Comparison) -> None:
+    """Raises UserError for what a trial would find out only after supernets were trained."""
+    random_network(task, compared.seed + compared.networks - 1)
+    pool = SpacePool(task.problem(0), FEW, generator(0, "pool"))
+    for each in compared.contenders:
+        pool.encoding(each.settings.get("encoding", ""))
+
+
 @cache
-def opened(text: str, folder: str, asked: str) -> ImageTask:
-    """The task of a text and of a protocol's `asked` as JSON; read once a process."""
+def opened(text: str, folder: str, asked: str, content: str = "") -> ImageTask:
+    """The task of a text and of a protocol's `asked` as JSON; read once a process, and again where `content`, that of
+    the cost's file, is another."""
     keep_memory()
     return _made(text, folder, **json.loads(asked))
 
 
-def pool_of(text: str, folder: str | None, protocol: Mapping[str, Any]) -> SpacePool:
+def _opened(text: str, folder: str | None, protocol: Mapping[str, Any], cost: str) -> ImageTask:
+    """The task of a protocol, whose latency table, if it has one, is the file `cost`.
+
+    Raises:
+        UserError: the file holds another table than the one the protocol names.
+    """
+    content = protocol["asked"]["cost"]
+    if _content(cost) != content:
+        raise user_error(
+            f"{cost} holds another table now, or none", "allowed: the table that the comparison was begun with",
+            "put it back, or begin in a new folder",
+        )  # fmt: skip
+    return opened(text, folder or "", json.dumps({**protocol["asked"], "cost": cost}), content)
+
+
+def pool_of(text: str, folder: str | None, protocol: Mapping[str, Any], cost: str) -> SpacePool:
     """A few networks of the task's budget."""
-    problem = opened(text, folder or "", json.dumps(protocol["asked"])).problem(0)
+    problem = _opened(text, folder, protocol, cost).problem(0)
     return SpacePool(problem, FEW, generator(0, "pool"))
 
 
@@ -163,9 +209,11 @@ def costs_of(space: Space, kind: str, cost: str) -> CostModel:
 
 
 def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
-    """A search or a random network, trained and tested; `setting` has the folders of the data and of the supernets."""
+    """A search or a random network, trained and tested; `setting` has the folders of the data and of the supernets, and
+    the cost as it was typed."""
     torch.set_num_threads(1)  # sums depend on their number
-    task = opened(trial.task, setting["data"] or "", json.dumps(trial.protocol["asked"]))
+    where = device_of(trial)
+    task = _opened(trial.task, setting["data"], trial.protocol, setting.get("cost", trial.protocol["asked"]["cost"]))
     if trial.method == RANDOM_NETWORK:
         found, ledger = random_network(task, trial.search_seed), [Entry("search", "queries", 0)]
     else:
@@ -175,16 +223,33 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     assert trial.training_seed is not None
     data, images = task.data, task.data.train
     network = train_network(
-        task.space.network(found), data, task.recipe, seed=trial.training_seed, images=images, device=best_device()
+        task.space.network(found), data, task.recipe, seed=trial.training_seed, images=images, device=where
     )
     ledger.append(Entry("training", "passes", task.recipe.epochs * len(images)))
     validation, test = (
-        100 * evaluate(network, part, data.preprocess, classes=len(data.classes), device=best_device())["accuracy"]
+        100 * evaluate(network, part, data.preprocess, classes=len(data.classes), device=where)["accuracy"]
         for part in (data.val, data.open_test())
     )
     name, here = task.space.string(found), environment()
     curve = (Point(trial.budget["queries"], name, validation, test),)
-    return Record(trial, name, validation, test, tuple(ledger), curve, here["versions"], here["commit"])
+    costs = task.budget.costs
+    cost = Cost(costs.kind, costs.unit, float(costs.of(task.space.indices(found))))
+    return Record(trial, name, validation, test, tuple(ledger), curve, here["versions"], here["commit"], cost)
+
+
+def device_of(trial: Trial) -> str:
+    """The device that the trial's record names: figures of another one are another comparison's.
+
+    Raises:
+        UserError: this process has no such device.
+    """
+    wanted, here = trial.protocol["compute"], best_device()
+    if wanted not in ("cpu", here):
+        raise user_error(
+            f"a trial on {wanted} where there is only {here}", "needed: the device the comparison was begun on",
+            "type --gpus 1 with --engine ray, or begin a new one with CUDA_VISIBLE_DEVICES= in front",
+        )  # fmt: skip
+    return str(wanted)
 
 
 def random_network(task: ImageTask, number: int) -> Architecture:
@@ -193,14 +258,14 @@ def random_network(task: ImageTask, number: int) -> Architecture:
     found, _ = networks_of(task.space, task.budget, number + 1, rng)
     if len(found) <= number:
         raise user_error(
-            f"{number + 1} random networks", f"this budget has {len(found)}", f"type --networks {len(found)}"
+            f"{number + 1} random networks", f"this budget has {len(found)}", f"type --seed 0 --networks {len(found)}"
         )
     return found[number]
 
 
 def searched(task: ImageTask, trial: Trial, folder: Path) -> tuple[Architecture, list[Entry]]:
     """(what a method finds on the supernet of the trial's search seed, what it cost)."""
-    problem, queries = task.problem(trial.search_seed), int(trial.budget["queries"])
+    problem, queries = task.problem(trial.search_seed, device_of(trial)), int(trial.budget["queries"])
     supernet, passes = supernet_of(problem, trial, folder)
     scorer = Scorer.of(problem, supernet)
     if trial.method == OURS:

@@ -6,20 +6,33 @@ It is made of `bench.json` alone. Any part may be missing; figures are per cent 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from singlepath.report.bench_cells import (
+    Values,
+    bounds_of,
+    cost_name,
+    cost_of,
+    figure,
+    mean_of,
+    part,
+    rows_of,
+    thousands,
+    with_interval,
+)  # fmt: skip
 from singlepath.report.bench_charts import COLOURS, Band, band_chart, swatch
 from singlepath.report.fields import missing, short
 from singlepath.report.markup import Safe, caption, el, join, scroll, table
-from singlepath.report.numbers import number, quantity, signed
+from singlepath.report.numbers import number, signed
 from singlepath.report.page import document
 
 __all__ = ["BENCH", "render_bench"]
 
 BENCH = "bench.json"
 FOOTER = (
-    "Written by singlepath from the records of the benchmark; bench.json has all digits, records.parquet all trials."
+    "Written by singlepath from the records of the benchmark; the .json file beside this page has all digits, "
+    "records.parquet all trials of a run."
 )
 CURVES = len(COLOURS)
 MOST_TESTS = 400
@@ -28,12 +41,11 @@ PASSES = {
     "search_passes": "Image passes of the supernet", "forward": "of scoring, forward only",
     "training": "of the network's training",
 }  # fmt: skip
-Values = Mapping[str, Any]
 
 
 def render_bench(summary: Values) -> str:
     """The page of a benchmark's `bench.json`, as HTML."""
-    tasks = _rows(summary, "tasks")
+    tasks = rows_of(summary, "tasks")
     heading = "Benchmark: " + (", ".join(short(t.get("task"), 60) for t in tasks[:6]) or "no tasks")
     header = [el("h1", heading), el("p", _asked(summary), class_="asked"), el("p", _answer(summary), class_="answer")]
     sections: list[tuple[str, str, Safe]] = []
@@ -46,26 +58,11 @@ def render_bench(summary: Values) -> str:
         ("spaces", "Spaces and baselines", join(*[_space(t, f"tasks.{i}") for i, t in enumerate(tasks)])),
         ("ledger", "Ledger", join(*[_ledger(t, f"tasks.{i}") for i, t in enumerate(tasks)])),
     ]
-    if (ranks := _ranks(summary, tasks)) is not None:
-        sections.append(("ranks", "Seeds and depth", ranks))
+    if (ranks := _ranks(tasks)) is not None:
+        sections.append(("ranks", "Training seeds", ranks))
     sections.append(("again", "Have it again", _again(summary)))
-    slim = {**summary, "tasks": [{**t, "methods": [_slim(m) for m in _rows(t, "methods")]} for t in tasks]}
+    slim = {**summary, "tasks": [{**t, "methods": [_slim(m) for m in rows_of(t, "methods")]} for t in tasks]}
     return document(heading, header, sections, slim, FOOTER)
-
-
-# -- reading values that may be missing -------------------------------------------------------------------------------
-
-
-def _rows(values: Values, key: str) -> list[dict[str, Any]]:
-    found = values.get(key)
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-
-
-def _part(values: Values, *keys: str) -> dict[str, Any]:
-    for key in keys:
-        found = values.get(key)
-        values = found if isinstance(found, dict) else {}
-    return dict(values)
 
 
 def _slim(row: Values) -> dict[str, Any]:
@@ -73,38 +70,12 @@ def _slim(row: Values) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != "curve"}
 
 
-def _figure(values: Values, name: str, key: str, decimals: int = 2, form: Callable[[float], str] | None = None) -> Any:
-    """A figure with all its digits behind it, a dash where there is none."""
-    value = number(values.get(name))
-    return "–" if value is None else quantity(key, value, form(value) if form else f"{value:.{decimals}f}")
-
-
-def _thousands(value: float) -> str:
-    return f"{value:,.0f}".replace(",", "\u202f")
-
-
-def _with_interval(value: Any, low: Any, high: Any, key: str, decimals: int = 2) -> Any:
-    """`94.35 [94.32, 94.37]`."""
-    middle, bounds = number(value), (number(low), number(high))
-    if middle is None:
-        return "–"
-    shown = quantity(key, middle, f"{middle:.{decimals}f}")
-    if None in bounds:
-        return shown
-    return join(shown, el("small", f" [{bounds[0]:.{decimals}f}, {bounds[1]:.{decimals}f}]", class_="interval"))
-
-
-def _bounds(values: Values, name: str) -> tuple[Any, Any]:
-    found = values.get(name)
-    return (found[0], found[1]) if isinstance(found, list) and len(found) == 2 else (None, None)
-
-
 # -- the header -------------------------------------------------------------------------------------------------------
 
 
 def _asked(summary: Values) -> str:
-    asked, tasks = _part(summary, "asked"), _rows(summary, "tasks")
-    names = [short(m.get("method"), 60) for m in (_rows(tasks[0], "methods") if tasks else [])]
+    asked, tasks = part(summary, "asked"), rows_of(summary, "tasks")
+    names = [short(m.get("method"), 60) for m in (rows_of(tasks[0], "methods") if tasks else [])]
     said = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     seeds, queries = asked.get("seeds"), asked.get("queries")
     kind = "One setting changed at a time: " if summary.get("ablation") else "Compared: "
@@ -113,18 +84,18 @@ def _asked(summary: Values) -> str:
 
 def _answer(summary: Values) -> str:
     """One sentence a task: the best method, and what is not different from it."""
-    return " ".join(_best(task, summary) for task in _rows(summary, "tasks")[:4]) or "There are no results."
+    return " ".join(_best(task, summary) for task in rows_of(summary, "tasks")[:4]) or "There are no results."
 
 
 def _best(task: Values, summary: Values) -> str:
-    rows = [m for m in _rows(task, "methods") if number(m.get("test")) is not None]
+    rows = [m for m in rows_of(task, "methods") if number(m.get("test")) is not None]
     if not rows:
         return ""
     first = max(rows, key=lambda m: m["test"])
     name, where = first.get("method"), short(task.get("task"), 60)
     same = [
         other
-        for row in _rows(summary, "tests")
+        for row in rows_of(summary, "tests")
         if row.get("of") == "accuracy" and row.get("task") == task.get("task") and row.get("different") is False
         for pair in [(row.get("first"), row.get("second"))]
         if name in pair
@@ -139,11 +110,11 @@ def _best(task: Values, summary: Values) -> str:
 
 
 def _task(task: Values, key: str, summary: Values) -> Safe:
-    rows = _rows(task, "methods")
+    rows = rows_of(task, "methods")
     if not rows:
         return missing("No trial of this task has ended.")
-    sentence = _part(task, "table", "optimum").get("sentence")
-    protocol = _part(summary, "protocols", str(task.get("task")))
+    sentence = part(task, "table", "optimum").get("sentence")
+    protocol = part(summary, "protocols", str(task.get("task")))
     of = "the network that a search found, trained" if protocol.get("asked") else "the best validated network"
     intro = el(
         "p",
@@ -158,7 +129,7 @@ def _recipe(protocol: Values) -> Safe | None:
     """The protocol of images, by its name and in numbers."""
     if not protocol.get("asked"):
         return None
-    recipe, asked = _part(protocol, "recipe"), _part(protocol, "asked")
+    recipe, asked = part(protocol, "recipe"), part(protocol, "asked")
     budget, unit = number(protocol.get("limit")) or 0.0, short(protocol.get("unit"), 20)
     return el(
         "p", "Protocol ", el("strong", short(protocol.get("name"), 60)), ", the same for every method: ",
@@ -176,30 +147,39 @@ def _level(summary: Values) -> str:
 def _table(rows: list[dict[str, Any]], key: str, task: Values) -> Safe:
     table_columns = any(number(row.get("regret")) is not None for row in rows)
     last = ["Mean regret of validation, points", "Queries to the optimum"] if table_columns else ["Validation, %"]
+    networks = part(task, "random_networks")
+    if costs := [cost for row in [*rows, networks] if (cost := part(row, "cost"))]:
+        last.append(cost_name(costs[0]))
+    if fronts := any(part(row, "hypervolume") for row in rows):
+        last.append("Hypervolume of cost and validation, % of the table's")
     columns = ["Method", "Searches", "Test accuracy, %", "RI, %", "Against random networks", *last]
     small = min((sd for row in rows if (sd := number(row.get("test_sd")))), default=1.0) < 0.2
     cells = [_cells(row, f"{key}.methods.{i}", 3 if small else 2, table_columns) for i, row in enumerate(rows)]
-    networks = _part(task, "random_networks")
+    for i, row in enumerate(rows):
+        cells[i] += [cost_of(row, f"{key}.methods.{i}")] * bool(costs)
+        cells[i] += [mean_of(row, "hypervolume", f"{key}.methods.{i}", 1)] * fronts
     if networks:
-        figures = networks.get("mean"), *_bounds(networks, "interval")
-        mean = _with_interval(*figures, f"{key}.random_networks.mean", 3 if small else 2)
+        figures = networks.get("mean"), *bounds_of(networks, "interval")
+        mean = with_interval(*figures, f"{key}.random_networks.mean", 3 if small else 2)
         cells.append(
-            ["random networks", _figure(networks, "runs", f"{key}.random_networks.runs", 0), mean]
+            ["random networks", figure(networks, "runs", f"{key}.random_networks.runs", 0), mean]
             + ["–"] * (len(columns) - 3)
         )
+        if costs:
+            cells[-1][-1 - fronts] = cost_of(networks, f"{key}.random_networks")
     return scroll("Every method", table("Every method at the same budget", columns, cells, "bench"))
 
 
 def _cells(row: Values, key: str, decimals: int, of_table: bool) -> list[Any]:
-    ri, found = _part(row, "ri"), _part(row, "to_optimum")
-    of_tables = [_figure(row, "regret", f"{key}.regret", 3), _optimum(found, f"{key}.to_optimum.mean")]
+    ri, found = part(row, "ri"), part(row, "to_optimum")
+    of_tables = [figure(row, "regret", f"{key}.regret", 3), _optimum(found, f"{key}.to_optimum.mean")]
     return [
         short(row.get("method"), 80),
-        _figure(row, "runs", f"{key}.runs", 0),
-        _with_interval(row.get("test"), *_bounds(row, "test_interval"), f"{key}.test", decimals),
-        _with_interval(ri.get("value"), ri.get("low"), ri.get("high"), f"{key}.ri.value"),
+        figure(row, "runs", f"{key}.runs", 0),
+        with_interval(row.get("test"), *bounds_of(row, "test_interval"), f"{key}.test", decimals),
+        with_interval(ri.get("value"), ri.get("low"), ri.get("high"), f"{key}.ri.value"),
         _word(ri, str(row.get("verdict", ""))),
-        *(of_tables if of_table else [_figure(row, "validation", f"{key}.validation", decimals)]),
+        *(of_tables if of_table else [figure(row, "validation", f"{key}.validation", decimals)]),
     ]
 
 
@@ -216,7 +196,7 @@ def _optimum(found: Values, key: str) -> Any:
     mean, at_cap, cap = (number(found.get(name)) for name in ("mean", "at_cap", "cap"))
     if mean is None:
         return "–"
-    cells = [_with_interval(mean, *_bounds(found, "interval"), key, 1)]
+    cells = [with_interval(mean, *bounds_of(found, "interval"), key, 1)]
     if at_cap:
         cells.append(el("small", f" {at_cap:.0f} not within {cap or 0:g}", class_="interval"))
     return join(*cells)
@@ -237,7 +217,7 @@ def _chart(rows: list[dict[str, Any]], summary: Values) -> Safe | None:
 
 
 def _band(row: Values, class_: str) -> Band | None:
-    curve = _part(row, "curve")
+    curve = part(row, "curve")
     columns = [curve.get(name) if isinstance(curve.get(name), list) else [] for name in ("queries", "regret")]
     points = [(x, y) for x, y in zip(*columns, strict=False) if number(x) is not None and number(y) is not None]
     if not points:
@@ -252,7 +232,7 @@ def _band(row: Values, class_: str) -> Band | None:
 
 
 def _tests(summary: Values) -> Safe:
-    rows = _rows(summary, "tests")
+    rows = rows_of(summary, "tests")
     if not rows:
         return missing("Nothing was tested: a test needs two methods with two searches each.")
     alpha = number(summary.get("alpha")) or 0.05
@@ -272,6 +252,8 @@ def _tests(summary: Values) -> Safe:
 def _verdict(row: Values, unit: str) -> list[Any]:
     difference, p = number(row.get("difference")), number(row.get("holm"))
     sentence = str(row.get("sentence", "")).partition(" (")[0] if p is not None else short(row.get("sentence"))
+    if " cannot be compared: " in sentence:
+        difference = p = None
     return [
         f"{short(row.get('first'), 60)} against {short(row.get('second'), 60)}",
         short(row.get("task"), 60),
@@ -283,80 +265,73 @@ def _verdict(row: Values, unit: str) -> list[Any]:
 
 def _space(task: Values, key: str) -> Safe | None:
     """What the space gives without a search: all its networks, a random one, the best of a few."""
-    facts, networks, near = (_part(task, name) for name in ("table", "random_networks", "random_search"))
-    space, optimum, tau = (_part(facts, name) for name in ("space", "optimum", "validation_tau"))
+    facts, networks, near = (part(task, name) for name in ("table", "random_networks", "random_search"))
+    space, optimum, tau = (part(facts, name) for name in ("space", "optimum", "validation_tau"))
     rows: list[list[Any]] = []
     if space:
         sd, low, high = (number(space.get(name)) or 0.0 for name in ("population_sd", "low", "high"))
         spread, draws = f" (sd {sd:.2f}, {low:.2f} to {high:.2f})", f"{key}.table.optimum.random_queries"
         rows += [
             ["Networks", f"{number(facts.get('networks')) or 0:,.0f}"],
-            ["Test accuracy of all", join(_figure(space, "mean", f"{key}.table.space.mean"), spread)],
+            ["Test accuracy of all", join(figure(space, "mean", f"{key}.table.space.mean"), spread)],
             ["Optimum by validation", _optimum_words(optimum, key)],
-            ["Queries to it by random search, exact", _figure(optimum, "random_queries", draws, 0)],
+            ["Queries to it by random search, exact", figure(optimum, "random_queries", draws, 0)],
             ["Kendall's tau of validation and test", _tau(tau, key)],
         ]  # fmt: skip
     if networks:
         sd = number(networks.get("sample_sd"))
-        mean = _figure(networks, "mean", f"{key}.random_networks.mean")
+        mean = figure(networks, "mean", f"{key}.random_networks.mean")
         rows.append([f"{networks.get('runs')} random networks", join(mean, "" if sd is None else f" (sd {sd:.2f})")])
     if near:
         away, error = number(near.get("standard_errors")) or 0.0, number(near.get("standard_error")) or 0.0
         expected = number(near.get("expected")) or 0.0
         said = f", exactly expected {expected:.3f} ± {error:.3f}: {signed(away, 'standard errors')}"
-        rows.append(["Random search", join(_figure(near, "mean", f"{key}.random_search.mean", 3), said)])
+        said += f", {'' if near['holds'] else 'not '}within 3" if isinstance(near.get("holds"), bool) else ""
+        rows.append(["Random search", join(figure(near, "mean", f"{key}.random_search.mean", 3), said)])
     return scroll("Space", table(short(task.get("task"), 60), [], rows, "words")) if rows else None
 
 
 def _optimum_words(optimum: Values, key: str) -> Any:
-    validation = _figure(optimum, "validation", f"{key}.table.optimum.validation")
-    return join(validation, ", its test accuracy ", _figure(optimum, "test", f"{key}.table.optimum.test"))
+    validation = figure(optimum, "validation", f"{key}.table.optimum.validation")
+    return join(validation, ", its test accuracy ", figure(optimum, "test", f"{key}.table.optimum.test"))
 
 
 def _tau(tau: Values, key: str) -> Any:
     share = number(tau.get("share")) or 0.0
-    top = _figure(tau, "top", f"{key}.table.validation_tau.top")
-    return join(_figure(tau, "all", f"{key}.table.validation_tau.all"), f"; in the top {100 * share:g}\u00a0% ", top)
+    top = figure(tau, "top", f"{key}.table.validation_tau.top")
+    return join(figure(tau, "all", f"{key}.table.validation_tau.all"), f"; in the top {100 * share:g}\u00a0% ", top)
 
 
 def _ledger(task: Values, key: str) -> Safe | None:
     """What a search cost, tuning included, and what random search gives for as many queries, or its image passes."""
     rows, columns = [], list[str]()
-    for i, row in enumerate(_rows(task, "methods")):
-        spent, equal = _part(row, "ledger"), _part(row, "random_at_equal_cost")
+    for i, row in enumerate(rows_of(task, "methods")):
+        spent, equal = part(row, "ledger"), part(row, "random_at_equal_cost")
         place = f"{key}.methods.{i}"
-        figures = [_figure(spent, name, f"{place}.ledger.{name}", 0) for name in ("search", "tuning", "total")]
+        figures = [figure(spent, name, f"{place}.ledger.{name}", 0) for name in ("search", "tuning", "total")]
         if passes := number(spent.get("search_passes")) is not None:
-            more = [_figure(spent, name, f"{place}.ledger.{name}", 0, _thousands) for name in PASSES]
+            more = [figure(spent, name, f"{place}.ledger.{name}", 0, thousands) for name in PASSES]
         else:
-            more = [_figure(equal, "mean", f"{place}.random_at_equal_cost.mean", 3)]
-        rows.append([short(row.get("method"), 80), *figures, *more, _figure(row, "test", f"{place}.test", 3)])
+            more = [figure(equal, "mean", f"{place}.random_at_equal_cost.mean", 3)]
+        rows.append([short(row.get("method"), 80), *figures, *more, figure(row, "test", f"{place}.test", 3)])
         asked = [*PASSES.values()] if passes else ["Random search with as many, %"]
         columns = ["Method", "Search", "Tuning", "Queries in all", *asked, "The method, %"]
     return scroll("Ledger", table(short(task.get("task"), 60), columns, rows)) if rows else None
 
 
-def _ranks(summary: Values, tasks: list[dict[str, Any]]) -> Safe | None:
-    """How far a ranking holds under another training seed, and at another depth."""
-    seeds = [(task, _part(task, "seed_ranks")) for task in tasks if task.get("seed_ranks")]
-    parts: list[Any] = []
-    if seeds:
-        places = {
-            "networks": 0, "seeds": 0, "tau": 3, "tau_top": 3, "best_place": 1, "difference": 2, "most": 2,
-        }  # fmt: skip
-        rows = [[short(task.get("task"), 60), *_numbers(ranks, places)] for task, ranks in seeds]
-        columns = [
-            "Task", "Networks", "Seeds", "Kendall's tau", "tau in the top tenth", "Place of one seed's best",
-            "Mean difference, points", "Largest",
-        ]  # fmt: skip
-        parts.append(scroll("Seeds", table("The same networks trained with another seed", columns, rows)))
-    gaps = _rows(summary, "depth_gap")
-    if gaps:
-        places = {"networks": 0, "tau": 3, "most_ranks": 0, "gain": 2}
-        rows = [[f"{short(g.get('shallow'))} and {short(g.get('deep'))}", *_numbers(g, places)] for g in gaps]
-        columns = ["Depths", "Networks", "Kendall's tau", "Largest shift of a rank", "Gain, points"]
-        parts.append(scroll("Depths", table("The same networks at two depths", columns, rows)))
-    return join(*parts) if parts else None
+def _ranks(tasks: list[dict[str, Any]]) -> Safe | None:
+    """How far a ranking holds under another training seed."""
+    places = {
+        "networks": 0, "seeds": 0, "tau": 3, "tau_top": 3, "best_place": 1, "difference": 2, "most": 2,
+    }  # fmt: skip
+    rows = [[short(t.get("task"), 60), *_numbers(part(t, "seed_ranks"), places)] for t in tasks if t.get("seed_ranks")]
+    if not rows:
+        return None
+    columns = [
+        "Task", "Networks", "Seeds", "Kendall's tau", "tau in the top tenth", "Place of one seed's best",
+        "Mean difference, points", "Largest",
+    ]  # fmt: skip
+    return scroll("Seeds", table("The same networks trained with another seed", columns, rows))
 
 
 def _numbers(values: Values, places: Mapping[str, int]) -> list[str]:
@@ -366,7 +341,7 @@ def _numbers(values: Values, places: Mapping[str, int]) -> list[str]:
 
 
 def _again(summary: Values) -> Safe:
-    asked, versions, hardware = (_part(summary, key) for key in ("asked", "versions", "hardware"))
+    asked, versions, hardware = (part(summary, key) for key in ("asked", "versions", "hardware"))
     parts: list[Any] = []
     if command := asked.get("command"):
         button = el("button", "Copy", type="button", class_="copy", hidden=True)
@@ -376,8 +351,8 @@ def _again(summary: Values) -> Safe:
         rows = [[short(key, 60), short(value)] for key, value in values.items()]
         if rows:
             parts.append(el("details", el("summary", f"{name} ({len(rows)})"), table(name, [], rows, "words")))
-    first = (_rows(summary, "tasks") or [{}])[0]
-    settings = [[short(row.get("method"), 80), _settings(_part(row, "settings"))] for row in _rows(first, "methods")]
+    first = (rows_of(summary, "tasks") or [{}])[0]
+    settings = [[short(row.get("method"), 80), _settings(part(row, "settings"))] for row in rows_of(first, "methods")]
     if settings:
         parts.append(el("details", el("summary", "Settings of every method"), table("Settings", [], settings, "words")))
     return join(*parts)

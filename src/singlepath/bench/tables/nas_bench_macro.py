@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from singlepath.architecture import Architecture
-from singlepath.errors import unknown, user_error
+from singlepath.errors import UserError, unknown, user_error
 from singlepath.search.queries import Pool
 from singlepath.spaces import Space
 
 __all__ = ["FILE", "Row", "load", "pool", "regret"]
 
 FILE = "nas_bench_macro/nas-bench-macro_cifar10.json"
+SOURCE = "github.com/xiusu/NAS-Bench-Macro, nas-bench-macro_cifar10.json"
+TRAININGS = 3  # of every network
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,25 @@ def load(folder: Path, space: Space) -> dict[Architecture, Row]:
     """The distinct networks by their canonical architecture.
 
     Raises:
-        UserError: the file is not there.
+        UserError: the file is not there, or is not the published one.
     """
     path = folder / FILE
     if not path.is_file():
-        raise user_error(
-            f"{path} does not exist", "needed: the published table", "see docs/results.md for where to get it"
-        )
+        raise user_error(f"{path} does not exist", "needed: the published table", f"fetch it from {SOURCE}")
     rows: dict[Architecture, Row] = {}
-    for name, value in json.loads(path.read_text()).items():
-        architecture = space.canonical(space.parse(name))
-        row = Row(name, value["flops"] / 1e6, value["params"], tuple(value["test_acc"]))
-        rows.setdefault(architecture, row)
+    try:
+        for name, value in json.loads(path.read_text("utf-8")).items():
+            architecture = space.canonical(space.parse(name))
+            accuracies = tuple(map(float, value["test_acc"]))
+            row = Row(name, float(value["flops"]) / 1e6, int(value["params"]), accuracies)
+            if len(row.accuracies) != TRAININGS:
+                raise ValueError(f"{name} has {len(row.accuracies)} accuracies")
+            rows.setdefault(architecture, row)
+        if not rows:
+            raise ValueError("it is empty")
+    except (UserError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        text = f"{path} is not the published table ({type(error).__name__}: {str(error)[:120]})"
+        raise user_error(text, f"needed: {Path(FILE).name}", f"fetch it again from {SOURCE}") from None
     return rows
 
 

@@ -15,17 +15,20 @@ have no edges and operation 0. Isomorphic cells are one cell; it is found by a h
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import itertools
 import json
+import sys
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from singlepath.bench.tables.importer import main
 from singlepath.bench.tables.tfrecord import fields, records
 from singlepath.errors import unknown, user_error
 from singlepath.runs import write_atomic
@@ -42,6 +45,7 @@ INNER = VERTICES - 2
 ABOVE = [(row, column) for column in range(1, VERTICES) for row in range(column)]
 ROWS, COLUMNS = (np.array(side) for side in zip(*ABOVE, strict=True))
 OPTIONS = (2,) * len(ABOVE) + (len(OPERATIONS),) * INNER
+RUNS = ("validation", "test", "seconds")  # columns with a value for every training
 EVALUATIONS, PARAMETERS = 1, 2  # fields of ModelMetrics
 SECONDS, VALIDATION, TEST = 2, 4, 5  # fields of EvaluationData
 
@@ -119,7 +123,7 @@ def load(folder: Path) -> Table:
     """The imported table.
 
     Raises:
-        UserError: it has not been imported.
+        UserError: it has not been imported, or is damaged.
     """
     path = folder / FILE
     if not path.is_file():
@@ -127,8 +131,21 @@ def load(folder: Path) -> Table:
             f"{path} does not exist", "needed: the published table, imported",
             f"type: python -m singlepath.bench.tables.nasbench101 nasbench_only108.tfrecord {path}",
         )  # fmt: skip
-    with np.load(path, allow_pickle=False) as content:
-        return {name: content[name] for name in content.files}
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            table = {name: content[name] for name in ("codes", *RUNS, "parameters")}
+        count, runs = len(table["codes"]), table["validation"].shape
+        if (
+            table["codes"].shape != (count, len(OPTIONS)) or table["parameters"].shape != (count,)
+            or len(runs) != 2 or any(table[name].shape != (count, runs[1]) for name in RUNS)
+        ):  # fmt: skip
+            raise ValueError("its arrays do not belong together")
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise user_error(
+            f"{path} cannot be read ({str(error)[:120]})", "needed: the published table, imported",
+            "delete it and import it again",
+        ) from None  # fmt: skip
+    return table
 
 
 def mean_of(table: Table, column: str) -> np.ndarray:
@@ -243,8 +260,4 @@ def sequence(codes: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description="Write nasbench101.npz from the published TFRecord file.")
-    options.add_argument("source", type=Path)
-    options.add_argument("out", type=Path)
-    given = options.parse_args()
-    print(import_published(given.source, given.out))
+    sys.exit(main(import_published, "Write nasbench101.npz from the published TFRecord file."))

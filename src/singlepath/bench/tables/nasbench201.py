@@ -18,15 +18,16 @@ Latencies: 27 devices of HELP (arXiv 2106.08630, MIT), milliseconds, in the same
 
 from __future__ import annotations
 
-import argparse
 import itertools
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from singlepath.errors import optional, user_error
+from singlepath.bench.tables.importer import main
+from singlepath.errors import UserError, optional, user_error
 from singlepath.runs import write_atomic
 from singlepath.search.queries import Pool, one_hot
 
@@ -57,11 +58,18 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     parquet = optional("pyarrow.parquet", "data")
     if not path.is_file():
         raise user_error(f"{path} does not exist", "needed: the published table", "give its folder as --data")
-    there = set(parquet.read_schema(path).names)
+    try:
+        there = set(parquet.read_schema(path).names)
+        table = parquet.read_table(path, columns=[name for name in names if name in there])
+    except (optional("pyarrow", "data").ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from None
     if missing := [name for name in names if name not in there]:
         raise user_error(f"{path} has no column {missing[0]!r}", f"it has {', '.join(sorted(there))}", "name one")
-    table = parquet.read_table(path, columns=list(names))
     return {name: np.array(table.column(name).to_pylist()) for name in names}
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return user_error(f"{path} cannot be read ({str(error)[:120]})", "needed: the published table", "fetch it again")
 
 
 def judged_column(path: Path, dataset: str) -> str:
@@ -80,8 +88,12 @@ def pool(folder: Path, cost: str = "mmacs") -> Pool:
         UserError: a file is missing or is not the whole table; an unknown cost.
     """
     columns = read_columns(folder / FILE, ["ops", *MEASURES.values()])
-    codes = np.array([[int(digit) for digit in ops] for ops in columns["ops"]], np.int64)
-    if codes.shape != (CELLS, len(EDGES)) or len(np.unique(codes, axis=0)) != CELLS:
+    try:
+        codes = np.array([[int(digit) for digit in ops] for ops in columns["ops"]], np.int64)
+        columns |= {name: columns[name].astype(float) for name in MEASURES.values()}
+    except (TypeError, ValueError) as error:
+        raise _damaged(folder / FILE, error) from None
+    if codes.shape != (CELLS, len(EDGES)) or codes.max() >= len(OPERATIONS) or len(np.unique(codes, axis=0)) != CELLS:
         raise user_error(f"{folder / FILE} has {len(codes)} rows", f"the table has {CELLS} cells", "fetch it again")
     measures = {name: columns[column] for name, column in MEASURES.items()}
     if cost not in measures:
@@ -148,10 +160,12 @@ def import_published(source: Path, out: Path) -> Path:
     Raises:
         UserError: the file is missing, holds anything else, or is not of the published layout.
     """
-    import pyarrow
     import torch
 
-    numbers: list[Any] = [type(np.float64(0)).__reduce__(np.float64(0))[0], np.dtype, *map(type, map(np.dtype, "dfq"))]  # type: ignore[misc]
+    pyarrow = optional("pyarrow", "data")
+    scalar: Any = np.float64(0).__reduce__()[0]
+    numbers: list[Any] = [scalar, np.dtype, *map(type, map(np.dtype, "dfq"))]
+    numbers.append((scalar, "numpy.core.multiarray.scalar"))  # its name in files that numpy before 2 wrote
     try:
         with torch.serialization.safe_globals(numbers):
             content = torch.load(source, map_location="cpu", weights_only=True)
@@ -190,8 +204,4 @@ def mean(values: Iterable[float]) -> float:
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description="Write nasbench201.parquet from the published file.")
-    options.add_argument("source", type=Path)
-    options.add_argument("out", type=Path)
-    given = options.parse_args()
-    print(import_published(given.source, given.out))
+    sys.exit(main(import_published, "Write nasbench201.parquet from the published file."))
