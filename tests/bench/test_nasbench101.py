@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,7 +177,8 @@ def npz(**changed: np.ndarray) -> bytes:
     runs = np.ones((2, 3))
     table = {"codes": np.zeros((2, 26)), "validation": runs, "test": runs, "seconds": runs, "parameters": np.ones(2)}
     buffer = io.BytesIO()
-    np.savez(buffer, **(table | changed))  # type: ignore[arg-type]
+    arrays: dict[str, Any] = table | changed
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 

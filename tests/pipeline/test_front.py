@@ -53,6 +53,21 @@ def test_a_front_is_kept_with_random_networks_of_its_budgets_and_drawn(searched:
     assert page.count('class="mark front"') == 3 and page.count('class="mark random"') == 21
 
 
+def test_a_front_begins_with_what_the_search_scored(searched: Path) -> None:
+    """Without the kept scores it finds the same, and scores the sample again."""
+    kept = searched / "scores.json"
+    known = len(json.loads(kept.read_text()))
+    begun = printed("front", searched, "--budgets", "60%,90%")
+    aside = kept.rename(searched / "scores-aside.json")
+    try:
+        anew = printed("front", searched, "--budgets", "60%,90%")
+    finally:
+        aside.rename(kept)
+    assert anew["front"] == begun["front"] and anew["front_random"] == begun["front_random"]
+    assert known == QUICK["candidates"] - 2
+    assert begun["networks_scored"] < anew["networks_scored"] <= begun["networks_scored"] + known
+
+
 @pytest.mark.parametrize(
     ("budgets", "says"),
     [("50%,2Mparams", ["MMACs and Mparams", "--budgets 20%"]), (" , ", ["no budget"]), ("5ms", ["no latency table"])],

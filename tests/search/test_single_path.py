@@ -340,3 +340,12 @@ def test_gates_are_logged_where_they_are_trained() -> None:
         state = sp.start(asked)
         logged = sp.plan(asked, state).log(state)
         assert ("gates" in logged and "expected_cost" in logged) == shown
+
+
+def test_a_longer_training_is_worth_scoring_more_networks() -> None:
+    short, long = (sp.candidates_of(problem(epochs=e)) for e in (1, 10_000))
+    assert (short, long) == (sp.FEWEST, sp.MOST)
+    counts = [sp.candidates_for(passes, 2_500) for passes in range(0, 1_000_000, 50_000)]
+    assert counts == sorted(counts) and set(counts) >= {sp.FEWEST, sp.MOST}
+    assert sp.candidates_for(400_000, 500) > sp.candidates_for(400_000, 2_500), "each costs less"
+    assert sp.candidates_of(problem(epochs=10_000, candidates=7)) == 7

@@ -214,14 +214,8 @@ def impossible(record: Record) -> str:
     """What no trial can have ended with, in words; empty where there is nothing."""
     at = [point.queries for point in record.curve]
     cost = record.cost.amount if record.cost else None
-    figures = [
-        record.validation,
-        record.test,
-        cost,
-        record.hypervolume,
-        *at,
-        *(v for p in record.curve for v in (p.validation, p.test)),
-    ]
+    measured = [v for p in (record, *record.curve) for v in (p.validation, p.test)]
+    figures = [cost, record.hypervolume, *at, *measured]
     if not all(figure is None or math.isfinite(figure) for figure in figures):
         return "a figure is not finite"
     if not at or sorted(set(at)) != at:
@@ -274,21 +268,8 @@ def write_parquet(path: Path, records: Sequence[Record]) -> Path:
     costs = sorted({f"{e.phase}_{e.unit}" for r in records for e in r.ledger})
     types |= dict.fromkeys(("validation", "test", "cost", "hypervolume", *costs), arrow.float64())
     first = ("task", "method", "contender", "search_seed", "training_seed", "network", "validation", "test")
-    names = (
-        *first,
-        "cost",
-        "cost_of",
-        "cost_unit",
-        "hypervolume",
-        *costs,
-        "settings",
-        "protocol",
-        "budget",
-        "versions",
-        "curve",
-        "commit",
-        "digest",
-    )
+    more = ("settings", "protocol", "budget", "versions", "curve", "commit", "digest")
+    names = (*first, "cost", "cost_of", "cost_unit", "hypervolume", *costs, *more)
     schema = arrow.schema([(name, types.get(name, arrow.string())) for name in names])
     table = arrow.Table.from_pylist([dict.fromkeys(costs, 0.0) | r for r in rows], schema=schema)
     sink = arrow.BufferOutputStream()

@@ -52,8 +52,8 @@ def search_estimate(space: Space, images: int | None, held_out: int | None, seed
     set_threads(None)
     epochs = max(EPOCHS, math.ceil(PASSES / images / CHILDREN)) if images else 0
     passes = epochs * images * CHILDREN if images else PASSES
-    each = RECALIBRATION + min(HELD_OUT, HELD_OUT if held_out is None else held_out)
-    scored = candidates_for(passes, HELD_OUT if held_out is None else held_out) * each
+    held_out = HELD_OUT if held_out is None else min(HELD_OUT, held_out)
+    scored = candidates_for(passes, held_out) * (RECALIBRATION + held_out)
     minutes = seconds_per_image(space, seed) * (passes + FORWARD * scored) / 60
     return {"images": images, "passes": passes, "scored": scored, "minutes": round(minutes, 1)}
 

@@ -19,12 +19,13 @@ def main(importer: Callable[[Path, Path], Path], about: str, arguments: Sequence
     options.add_argument("out", type=Path)
     given = options.parse_args(arguments)
     try:
-        try:
-            print(importer(given.source, given.out))
-        except OSError as error:
-            text = f"{given.source} to {given.out}: {error}"
-            raise user_error(text, "needed: a file to read, a place to write", "correct the paths") from None
+        print(importer(given.source, given.out))
+    except OSError as error:
+        text = f"{given.source} to {given.out}: {error}"
+        wrong = user_error(text, "needed: a file to read, a place to write", "correct the paths")
     except UserError as error:
-        print(f"singlepath: {error}", file=sys.stderr)
-        return 2
-    return 0
+        wrong = error
+    else:
+        return 0
+    print(f"singlepath: {wrong}", file=sys.stderr)
+    return 2
