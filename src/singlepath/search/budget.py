@@ -137,7 +137,7 @@ def _draw(completions: list[np.ndarray], cells: list[np.ndarray], rng: np.random
     cell, indices = 0, []
     for i, layer in enumerate(cells):
         after = completions[i + 1]
-        ways = np.cumsum([after[cell + c] if cell + c < len(after) else 0.0 for c in layer])
+        ways = np.cumsum([float(after[cell + c]) if cell + c < len(after) else 0.0 for c in layer])
         option = int(np.searchsorted(ways / ways[-1], rng.random(), side="right"))  # as rng.choice, in half the time
         indices.append(option)
         cell += int(layer[option])
