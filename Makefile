@@ -48,7 +48,7 @@ demo: $(STAMP)
 	@OMP_NUM_THREADS=1 "$(BIN)/singlepath" design --data digits --budget 60% --out "runs/demo-$$(date +%Y%m%d-%H%M%S)" --json
 
 test: $(STAMP)
-	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n $(JOBS) --dist loadfile
+	@OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	@"$(BIN)/ruff" check $(SOURCES)
