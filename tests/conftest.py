@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 LONG = ("test_contract.py", "test_readme.py", "test_tuning.py", "test_searches.py", "test_resume.py")  # minutes each
 
 
