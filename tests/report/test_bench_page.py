@@ -36,6 +36,23 @@ def method(name: str, test: float, curve: list[float], said: str, holm: float) -
     }  # fmt: skip
 
 
+def agreed(tau: float, low: float, high: float) -> dict[str, Any]:
+    return {"networks": 8, "tau": tau, "tau_interval": [low, high], "rho": tau + 0.1, "rho_interval": [low, high]}
+
+
+def depth_gap() -> dict[str, Any]:
+    cost = {"cost": {"of": "macs", "unit": "MMACs", "mean": 12.25, "interval": [12.0, 12.5]}}
+    row = {"networks": 8, "validation": 79.25, "training": 2500.0, "passes": 20000, **cost}
+    sentence = "8 networks do not show whether it holds: the interval includes 0"
+    return {
+        "depths": [{"depth": d, "test": 80.0 + d, "test_interval": [80.5, 82.5], **row} for d in (1, 2)],
+        "pairs": [{
+            "first": 1, "second": 2, "test": agreed(0.33, -0.21, 0.77), "validation": agreed(0.41, 0.05, 0.66),
+            "sentence": sentence,
+        }],
+    }  # fmt: skip
+
+
 def summary(name: str = EVIL) -> dict[str, Any]:
     tests = [
         ("accuracy", "random", "random networks", 3.0, 0.3, "random is not different from random networks (+3.00)"),
@@ -68,6 +85,7 @@ def summary(name: str = EVIL) -> dict[str, Any]:
                 "networks": 4096, "seeds": 3, "tau": 0.88, "tau_top": 0.4, "best_place": 12.5, "difference": 0.2,
                 "most": 1.1,
             },
+            "depth_gap": depth_gap(),
             "methods": [
                 method("random", 83.0, [10.0, 5.0, 2.0], tests[0][5], 0.3),
                 method(name, 86.0, [10.0, 1.0, 0.1], tests[1][5], 0.001),
@@ -99,6 +117,22 @@ def test_the_table_has_intervals_and_says_what_is_not_different() -> None:
     assert "86.00\u00a0%; not different from it: random." in render_bench(flat)
 
 
+def test_the_depth_gap_has_its_intervals_and_says_what_they_include() -> None:
+    words = text_of(render_bench(summary("weaknas")))
+    assert "1 8 81.00 [80.50, 82.50] 79.25 12.25 [12.00, 12.50] 20 000" in words
+    assert "1 and 2, test accuracy 8 0.33 [-0.21, 0.77] 0.43 [-0.21, 0.77]" in words
+    assert "1 and 2, held-out accuracy 8 0.41 [0.05, 0.66] 0.51 [0.05, 0.66]" in words
+    assert "8 networks do not show whether it holds: the interval includes 0." in words
+    made = summary("weaknas")
+    for row in made["tasks"][0]["methods"]:
+        row["ledger"] |= {"search_passes": 700.0, "forward": 300.0, "training": 2500.0}
+    words = text_of(render_bench(made))
+    assert "weaknas 100 40 140 700 300 2 500 86.000" in words
+    assert "random networks at depth 2 – – – – – 2 500 82.000" in words, "the ledger has their trainings"
+    made["tasks"][0]["depth_gap"] = None
+    assert "Depth" not in text_of(render_bench(made)) and "at depth" not in text_of(render_bench(made))
+
+
 def test_what_neither_reached_has_no_difference() -> None:
     made = summary("weaknas")
     made["tests"][3] |= {"holm": 1.0, "sentence": "weaknas and random cannot be compared: neither reached it"}
@@ -110,6 +144,7 @@ def test_what_neither_reached_has_no_difference() -> None:
 
 def test_costs_stand_where_they_are_known() -> None:
     made = summary("weaknas")
+    del made["tasks"][0]["depth_gap"]
     for row in made["tasks"][0]["methods"]:
         del row["cost"], row["hypervolume"]
     assert "Cost" not in text_of(render_bench(made)) and "Hypervolume" not in text_of(render_bench(made))
@@ -132,7 +167,11 @@ def test_names_are_text_on_the_page() -> None:
     ["tasks", 0, "methods", 1, "ledger"], ["tasks", 0, "table", "space", "low"], ["tests", 0, "holm"],
     ["tasks", 0, "methods", 0, "curve", "low"],
     ["tasks", 0, "methods", 0, "cost"], ["tasks", 0, "methods", 0, "cost", "unit"],
-    ["tasks", 0, "random_search", "holds"], ["tasks", 0, "methods", 1, "hypervolume", "mean"],
+    ["tasks", 0, "depth_gap", "depths"], ["tasks", 0, "depth_gap", "depths", 0, "cost"],
+    ["tasks", 0, "depth_gap", "depths", 1, "test_interval"], ["tasks", 0, "depth_gap", "pairs"],
+    ["tasks", 0, "depth_gap", "pairs", 0, "test"], ["tasks", 0, "depth_gap", "pairs", 0, "test", "tau_interval"],
+    ["tasks", 0, "depth_gap", "pairs", 0, "sentence"], ["tasks", 0, "random_search", "holds"],
+    ["tasks", 0, "methods", 1, "hypervolume", "mean"],
 ])  # fmt: skip
 @pytest.mark.parametrize("absent", [True, False])
 def test_a_part_may_be_missing(path: list[Any], absent: bool) -> None:
@@ -160,7 +199,7 @@ def test_every_figure_is_the_files_own(tmp_path: Path) -> None:
         found: Any = made
         for part in key.split("."):
             found = found[int(part)] if isinstance(found, list) else found[part]
-        assert float(value) == found and float(text.replace(",", "")) == pytest.approx(found, rel=0.01), key
+        assert float(value) == found and float(re.sub("[,\u202f]", "", text)) == pytest.approx(found, rel=0.01), key
 
 
 def test_a_logarithmic_axis() -> None:

@@ -20,6 +20,7 @@ TEXTS = (
     "mobile-small(kernels=(3, 5, 7), se=(0.0, 0.25, 0.5), activation='hard_swish', expansions=(2, 3, 6))",
     "mobile(skip=False, input_size=32)",
     "macro",
+    "mobile-small(depth=3)",
 )
 SPACES = {text: make(text) for text in TEXTS}
 spaces = st.sampled_from(TEXTS).map(SPACES.__getitem__)
@@ -158,6 +159,9 @@ def test_drawing_has_a_line_a_block() -> None:
         ("mobile-small(width=0.5, se=(0, 0.05, 0.1))", ["se 0.05,0.1", "1,1 channels", "with 8 inputs", "0.25"]),
         ("mobile-small(expansions=(3, 3.02))", ["expansions 3,3.02", "48,48 channels", "type --expansions 3,6"]),
         ("mobile-small(input_size=8)", ["8", "16 to 64"]),
+        ("mobile(depth=0)", ["depth 0", "1 to 8", "type depth=2"]),
+        ("macro(depth=1.5)", ["depth 1.5", "whole numbers"]),
+        ("mobile-small(depth=9)", ["depth 9"]),
         ("mobile(__import__('os'))", ["allowed"]),
         ("mobile(width=", ["allowed"]),
     ],

@@ -26,10 +26,11 @@ from singlepath.bench.records import Record, Trial
 from singlepath.errors import user_error
 from singlepath.search.query_methods import QUERY_METHODS, make_method
 from singlepath.spaces import parse_id
+from singlepath.spaces.depth import depth_of
 
 __all__ = [
     "OURS", "RANDOM", "RANDOM_NETWORK", "Comparison", "Contender", "Job", "contender", "contenders_of", "fill",
-    "name_of", "trials_of",
+    "is_beside", "name_of", "trials_of",
 ]  # fmt: skip
 
 RANDOM = "random"  # random search, the baseline of searches
@@ -67,6 +68,7 @@ class Comparison:
         seeds, seed: how many search seeds, and the first.
         networks: k, the random networks beside the methods.
         trainings: how often what a search found is trained, from other seeds; 0 where nothing is trained.
+        depths: of the space; the random networks are trained at all of them, beside the one that is searched.
     """
 
     tasks: tuple[str, ...]
@@ -76,6 +78,7 @@ class Comparison:
     seed: int = 0
     networks: int = 8
     trainings: int = 0
+    depths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def contenders_of(texts: Sequence[str], tuning: Mapping[str, float] | float = 0)
 
 
 def trials_of(comparison: Comparison, task: str, protocol: Mapping[str, Any]) -> tuple[Trial, ...]:
-    """All trials on one task: the contenders' searches, seed by seed, and the random networks.
+    """All trials on one task: the contenders' searches, seed by seed, and the random networks, depth by depth.
 
     `protocol` is what results of the task depend on beside the method; the queries spent on tuning join it.
     """
@@ -170,12 +173,20 @@ def trials_of(comparison: Comparison, task: str, protocol: Mapping[str, Any]) ->
         for i in range(comparison.seeds)
         for seed in trainings(i)
     ]
+    own = depth_of(protocol["space"]) if comparison.depths else None
+    deeper = [{"depth": depth} for depth in comparison.depths if depth != own]
     networks = [  # all from the same training seeds, so that these can be told apart
-        Trial(task, RANDOM_NETWORK, comparison.seed + i, seed, {}, whole, budget)
+        Trial(task, RANDOM_NETWORK, comparison.seed + i, seed, settings, whole, budget)
+        for settings in ({}, *deeper)
         for i in range(comparison.networks)
         for seed in trainings(0)
     ]
     return (*searches, *networks)
+
+
+def is_beside(trial: Trial) -> bool:
+    """Whether a trial stands beside the comparison: a random network at a depth that is not the searched one."""
+    return trial.method == RANDOM_NETWORK and bool(trial.settings)
 
 
 def fill(

@@ -8,14 +8,16 @@ not compared in it, though their test (p = 1) counts in the correction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from singlepath.bench import stats
-from singlepath.bench.protocol import RANDOM, RANDOM_NETWORK, name_of
+from singlepath.bench.image_ranks import depth_gap
+from singlepath.bench.per_search import accuracies, cost_of, interval, per_search
+from singlepath.bench.protocol import RANDOM, RANDOM_NETWORK, is_beside, name_of
 from singlepath.bench.ranks import seed_matrix, seed_ranks
 from singlepath.bench.records import Record, compare, trace
 
@@ -41,12 +43,20 @@ def summarise(
     """
     compare(records)
     tasks: dict[str, Groups] = {}
+    beside: dict[str, list[Record]] = {}
     for record in records:
-        tasks.setdefault(record.trial.task, {}).setdefault(name_of(record.trial), []).append(record)
+        if is_beside(record.trial):
+            beside.setdefault(record.trial.task, []).append(record)
+        else:
+            tasks.setdefault(record.trial.task, {}).setdefault(name_of(record.trial), []).append(record)
     accuracy, queries = _tests(tasks, facts, against)
     return {
         "alpha": stats.ALPHA, "level": stats.LEVEL,
-        "tasks": [_task(name, groups, facts.get(name), accuracy) for name, groups in tasks.items()],
+        "tasks": [
+            _task(name, groups, facts.get(name), accuracy)
+            | {"depth_gap": depth_gap([*groups.get(RANDOM_NETWORK, []), *beside.get(name, [])])}
+            for name, groups in tasks.items()
+        ],
         "tests": [*accuracy, *queries],
     }  # fmt: skip
 
@@ -60,7 +70,7 @@ def _tests(
     accuracy, queries, never = [], [], set[tuple[str, str]]()
     for task, groups in tasks.items():
         names = [name for name in groups if name != RANDOM_NETWORK]
-        tests = {name: _test_values(groups[name]) for name in groups}
+        tests = {name: accuracies(groups[name]) for name in groups}
         if RANDOM_NETWORK in groups:
             accuracy += [(task, name, NETWORKS, tests[name], tests[RANDOM_NETWORK]) for name in names]
         pairs = [(a, b) for b, a in combinations(names, 2)]
@@ -100,7 +110,7 @@ def _judged(of: str, samples: list[tuple[str, str, str, Any, Any]], unit: str, h
 
 def _task(name: str, groups: Groups, table: Mapping[str, Any] | None, accuracy: list[dict[str, Any]]) -> dict[str, Any]:
     networks = groups.get(RANDOM_NETWORK, [])
-    sampled = _test_values(networks)
+    sampled = accuracies(networks)
     verdicts = {row["first"]: row for row in accuracy if row["task"] == name and row["second"] == NETWORKS}
     best = table["optimum"]["validation"] if table else _best(groups)
     rows = [
@@ -108,10 +118,10 @@ def _task(name: str, groups: Groups, table: Mapping[str, Any] | None, accuracy: 
         for label, group in groups.items()
         if label != RANDOM_NETWORK
     ]
-    drawn = {**stats.spread(sampled)._asdict(), "interval": _interval(sampled), **_cost(networks)} if networks else None
+    drawn = networks and {**stats.spread(sampled)._asdict(), "interval": interval(sampled), **cost_of(networks)}
     return {
         "task": name, "queries": next(iter(groups.values()))[0].trial.budget["queries"], "table": dict(table or {}),
-        "random_networks": drawn,
+        "random_networks": drawn or None,
         "random_search": _against_expectation(groups.get(RANDOM, []), table), "methods": rows,
         "seed_ranks": _seeds(groups, table),
     }  # fmt: skip
@@ -127,19 +137,19 @@ def _method(
     label: str, group: list[Record], sampled: np.ndarray, best: float | None, table: Mapping[str, Any] | None,
     verdict: Mapping[str, Any] | None,
 ) -> dict[str, Any]:  # fmt: skip
-    tests = _test_values(group)
+    tests = accuracies(group)
     found = stats.spread(tests)
     searched, tuned = (float(np.mean([r.spent("queries", phase) for r in group])) for phase in ("search", "tuning"))
     row: dict[str, Any] = {
-        "method": label, "runs": found.runs, "test": found.mean, "test_interval": _interval(tests),
+        "method": label, "runs": found.runs, "test": found.mean, "test_interval": interval(tests),
         "test_sd": found.sample_sd, "test_low": found.low, "test_high": found.high,
         "validation": float(np.mean([r.validation for r in group])),
         "ledger": {"search": searched, "tuning": tuned, "total": searched + tuned, **_passes(group)},
-        "settings": dict(group[0].trial.settings), **_cost(group),
+        "settings": dict(group[0].trial.settings), **cost_of(group),
     }  # fmt: skip
-    shares = _per_search(group, lambda r: r.hypervolume)
+    shares = per_search(group, lambda r: r.hypervolume)
     if len(shares) == found.runs:
-        row["hypervolume"] = {"mean": float(shares.mean()), "interval": _interval(shares)}
+        row["hypervolume"] = {"mean": float(shares.mean()), "interval": interval(shares)}
     if best is not None:
         row["regret"], row["curve"] = float(best - row["validation"]), _curve(group, best)
     if len(sampled):
@@ -171,7 +181,7 @@ def _queries(group: list[Record], table: Mapping[str, Any]) -> dict[str, Any]:
     budget, the cap."""
     spent, reached = _to_optimum(group, table)
     return {
-        "mean": float(spent.mean()), "interval": _interval(spent), "median": float(np.median(spent)),
+        "mean": float(spent.mean()), "interval": interval(spent), "median": float(np.median(spent)),
         "reached": int(reached.sum()), "at_cap": int((~reached).sum()), "cap": group[0].trial.budget["queries"],
     }  # fmt: skip
 
@@ -199,7 +209,7 @@ def _against_expectation(group: list[Record], table: Mapping[str, Any] | None) -
     """Random search beside its exact expectation, in standard errors of that many searches."""
     if not table or not group:
         return None
-    exact, tests = _expected(table, group[0].queries), _test_values(group)
+    exact, tests = _expected(table, group[0].queries), accuracies(group)
     if exact is None:
         return None
     error = exact["sd"] / len(tests) ** 0.5
@@ -222,32 +232,3 @@ def _seeds(groups: Groups, table: Mapping[str, Any] | None) -> dict[str, Any] | 
     networks = groups.get(RANDOM_NETWORK) or [r for group in groups.values() for r in group]
     names, accuracies = seed_matrix(networks)
     return seed_ranks(accuracies)._asdict() if len(names) > 1 and accuracies.shape[1] > 1 else None
-
-
-def _test_values(group: Sequence[Record]) -> np.ndarray:
-    """Test accuracy of every search; several trainings of what one search found are averaged, they are one run."""
-    return _per_search(group, lambda record: record.test)
-
-
-def _per_search(group: Sequence[Record], figure: Callable[[Record], float | None]) -> np.ndarray:
-    """A figure of every search that has it, the mean over its trainings."""
-    found: dict[int, list[float]] = {}
-    for record in group:
-        if (value := figure(record)) is not None:
-            found.setdefault(record.trial.search_seed, []).append(value)
-    return np.array([np.mean(each) for each in found.values()], float)
-
-
-def _cost(group: Sequence[Record]) -> dict[str, Any]:
-    """The mean cost of the networks found; nothing where a record has none (an older one) or they count another."""
-    costs = [record.cost for record in group]
-    kinds = {(cost.of, cost.unit) if cost else None for cost in costs}
-    if len(kinds) != 1 or (kind := kinds.pop()) is None:
-        return {}
-    amounts = _per_search(group, lambda record: record.cost.amount if record.cost else None)
-    of, unit = kind
-    return {"cost": {"of": of, "unit": unit, "mean": float(amounts.mean()), "interval": _interval(amounts)}}
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    return list(stats.mean_interval(values))

@@ -45,7 +45,7 @@ __all__ = ["bench", "command_of", "in_words", "split_texts"]
 TABLES: dict[str, Any] = {"methods": "random,evolution,local,weaknas", "seeds": 30, "queries": 300, "networks": 100}
 IMAGES: dict[str, Any] = {"methods": "single-path,random,evolution,weaknas", "seeds": 3, "queries": 100, "networks": 8}
 RECORDS, SUPERNETS = "records", "supernets"
-IMAGE_OPTIONS = ("space", "budget", "limit", "search_epochs", "epochs", "trainings", "recipe", "protocol")
+IMAGE_OPTIONS = ("space", "budget", "limit", "search_epochs", "epochs", "trainings", "depths", "recipe", "protocol")
 SENTENCES = 30  # about tests, in a terminal
 LARGEST_SEED = 2**62  # what parquet holds, with room for the seeds that follow
 ALLOWED = {  # far beyond what ends, well below what does not fit into memory
@@ -88,6 +88,9 @@ def bench(
     search_epochs: Annotated[int | None, typer.Option(help="of images: epochs of a search's supernet")] = None,
     epochs: Annotated[int | None, typer.Option(help="of images: epochs that a found network is trained")] = None,
     trainings: Annotated[int, typer.Option(help="of images: how often it is trained, from other seeds")] = 1,
+    depths: Annotated[
+        str | None, typer.Option(help="of images: train the random networks at these depths of the space too: 1,2")
+    ] = None,
     recipe: Annotated[str, typer.Option(help="of images: base (no tricks), full (with), or single-path")] = "base",
     ablate: Annotated[str | None, typer.Option(help="a method: compare it with each of its settings changed")] = None,
     factors: Annotated[str, typer.Option(help="only these settings, apart by commas")] = "",
@@ -202,7 +205,7 @@ def _comparison(options: Mapping[str, Any], texts: Sequence[str]) -> Comparison:
     images = _of_images(tasks)
     return Comparison(
         tasks, contenders_of(texts, _tuning(options["tuning_queries"])), options["queries"], options["seeds"],
-        options["seed"], options["networks"], options["trainings"] * images,
+        options["seed"], options["networks"], options["trainings"] * images, _depths(options["depths"]),
     )  # fmt: skip
 
 
@@ -218,6 +221,15 @@ def split_texts(text: str) -> list[str]:
         else:
             parts[-1] += char
     return [part.strip() for part in parts if part.strip()]
+
+
+def _depths(text: str | None) -> tuple[int, ...]:
+    """Several whole numbers, ascending."""
+    parts = split_texts(text or "")
+    numbers = sorted({int(part) for part in parts if part.isdecimal() and len(part) < 5} - {0})
+    if text is not None and not 1 < len(numbers) == len(parts):
+        raise user_error(f"--depths {text!r}", "allowed: several whole numbers, each once", "type --depths 1,2")
+    return tuple(numbers)
 
 
 def _tuning(text: str) -> dict[str, float] | float:
@@ -366,6 +378,7 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
             if cost := row.get("cost"):
                 words += f", cost {cost['mean']:.4g} {cost['unit']}"
             lines.append(words)
+        lines += [f"  {pair['sentence']}" for pair in (task["depth_gap"] or {}).get("pairs", []) if "sentence" in pair]
     tests = [f"{row['task']}: {row['sentence']}" for row in summary["tests"]]
     more = len(tests) - SENTENCES
     return lines + tests[:SENTENCES] + ([f"{more} more are on the page"] if more > 0 else [])

@@ -6,7 +6,8 @@
     validation, test              its accuracy on the held-out part, and on the test part after all else
 
 `single-path` is the default search's own selection; every other method is a query method. A random network is drawn
-from the same space and budget and trained alike. Budgets count MACs or parameters, or take a device's table (`--cost`):
+from the same space and budget and trained alike; with `--depths` also as what it is at other depths of the space
+(`spaces.depth`), whatever that costs. Budgets count MACs or parameters, or take a device's table (`--cost`):
 nothing is timed, so a comparison gives the same figures on any machine of one architecture.
 
 Passes in the ledger: "passes" are images through a network that is trained, "forward" those that only score.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -47,6 +48,7 @@ from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
 from singlepath.search.space_pool import SpacePool, query_supernet
 from singlepath.spaces import Space, make, parse_id
+from singlepath.spaces.depth import at_depth, carried, depth_of
 from singlepath.supernet import Supernet
 from singlepath.training import Recipe, evaluate, get_recipe, train_network
 from singlepath.training.loop import fit
@@ -136,6 +138,22 @@ def _check(task: ImageTask, compared: Comparison) -> None:
     pool = SpacePool(task.problem(0), FEW, generator(0, "pool"))
     for each in compared.contenders:
         pool.encoding(each.settings.get("encoding", ""))
+    if compared.depths:
+        check_depths(task.space, compared.depths)
+
+
+def check_depths(space: Space, depths: Sequence[int]) -> None:
+    """Raises UserError for depths that networks of the space cannot be carried over to."""
+    own = depth_of(space.id)
+    for depth in depths:
+        at_depth(space, depth)
+    if own not in depths or any(depth % own for depth in depths):
+        multiples = {depth for depth in depths if depth % own == 0} - {own} or {2 * own}
+        right = ",".join(map(str, sorted({own, *multiples})))
+        raise user_error(
+            f"--depths {','.join(map(str, depths))}",
+            f"allowed: the depth that is searched, {own}, and multiples of it", f"type --depths {right}",
+        )  # fmt: skip
 
 
 @cache
@@ -214,8 +232,12 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     torch.set_num_threads(1)  # sums depend on their number
     where = device_of(trial)
     task = _opened(trial.task, setting["data"], trial.protocol, setting.get("cost", trial.protocol["asked"]["cost"]))
+    space = task.space
     if trial.method == RANDOM_NETWORK:
         found, ledger = random_network(task, trial.search_seed), [Entry("search", "queries", 0)]
+        if depth := trial.settings.get("depth"):
+            space = at_depth(task.space, depth)
+            found = carried(found, task.space, space)
     else:
         found, ledger = searched(task, trial, Path(setting["supernets"]))
     if tuning := dict(trial.protocol.get("tuning", {})).get(name_of(trial), 0):
@@ -223,18 +245,27 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     assert trial.training_seed is not None
     data, images = task.data, task.data.train
     network = train_network(
-        task.space.network(found), data, task.recipe, seed=trial.training_seed, images=images, device=where
+        space.network(found), data, task.recipe, seed=trial.training_seed, images=images, device=where
     )
     ledger.append(Entry("training", "passes", task.recipe.epochs * len(images)))
     validation, test = (
         100 * evaluate(network, part, data.preprocess, classes=len(data.classes), device=where)["accuracy"]
         for part in (data.val, data.open_test())
     )
-    name, here = task.space.string(found), environment()
+    name, here = space.string(found), environment()
     curve = (Point(trial.budget["queries"], name, validation, test),)
-    costs = task.budget.costs
-    cost = Cost(costs.kind, costs.unit, float(costs.of(task.space.indices(found))))
+    cost = network_cost(task, space, found)
     return Record(trial, name, validation, test, tuple(ledger), curve, here["versions"], here["commit"], cost)
+
+
+def network_cost(task: ImageTask, space: Space, network: Architecture) -> Cost | None:
+    """What a network of the task's space, or of a deeper one, costs; None where a table knows nothing of its depth."""
+    costs = task.budget.costs
+    if space != task.space:
+        if costs.kind == "latency":
+            return None
+        costs = count_costs(space, costs.kind)
+    return Cost(costs.kind, costs.unit, float(costs.of(space.indices(network))))
 
 
 def device_of(trial: Trial) -> str:

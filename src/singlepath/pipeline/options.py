@@ -16,7 +16,9 @@ __all__ = [
 ]  # fmt: skip
 
 DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
-SpaceName = Annotated[str, typer.Option(help="mobile, mobile-small or macro; options in brackets: 'mobile(width=0.5)'")]
+SpaceName = Annotated[
+    str, typer.Option(help="mobile, mobile-small or macro; options in brackets: 'mobile(width=0.5, depth=2)'")
+]
 SpaceWidth = Annotated[float | None, typer.Option(help="width multiplier of the space")]
 SpaceInput = Annotated[int | None, typer.Option(help="side of the network's input, px")]
 SpaceKernels = Annotated[str | None, typer.Option(help="kernel choices, ascending: 3,5,7")]

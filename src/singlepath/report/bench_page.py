@@ -6,7 +6,6 @@ It is made of `bench.json` alone. Any part may be missing; figures are per cent 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from singlepath.report.bench_cells import (
@@ -22,6 +21,7 @@ from singlepath.report.bench_cells import (
     with_interval,
 )  # fmt: skip
 from singlepath.report.bench_charts import COLOURS, Band, band_chart, swatch
+from singlepath.report.bench_ranks import depth_section, seed_section
 from singlepath.report.fields import missing, short
 from singlepath.report.markup import Safe, caption, el, join, scroll, table
 from singlepath.report.numbers import number, signed
@@ -58,8 +58,11 @@ def render_bench(summary: Values) -> str:
         ("spaces", "Spaces and baselines", join(*[_space(t, f"tasks.{i}") for i, t in enumerate(tasks)])),
         ("ledger", "Ledger", join(*[_ledger(t, f"tasks.{i}") for i, t in enumerate(tasks)])),
     ]
-    if (ranks := _ranks(tasks)) is not None:
-        sections.append(("ranks", "Training seeds", ranks))
+    ranks = {
+        "ranks": ("Training seeds", seed_section(tasks)),
+        "depths": ("Depth", depth_section(tasks, _level(summary))),
+    }
+    sections += [(key, name, section) for key, (name, section) in ranks.items() if section is not None]
     sections.append(("again", "Have it again", _again(summary)))
     slim = {**summary, "tasks": [{**t, "methods": [_slim(m) for m in rows_of(t, "methods")]} for t in tasks]}
     return document(heading, header, sections, slim, FOOTER)
@@ -316,28 +319,11 @@ def _ledger(task: Values, key: str) -> Safe | None:
         rows.append([short(row.get("method"), 80), *figures, *more, figure(row, "test", f"{place}.test", 3)])
         asked = [*PASSES.values()] if passes else ["Random search with as many, %"]
         columns = ["Method", "Search", "Tuning", "Queries in all", *asked, "The method, %"]
+    for i, row in enumerate(rows_of(part(task, "depth_gap"), "depths") if PASSES["training"] in columns else []):
+        place, name = f"{key}.depth_gap.depths.{i}", f"random networks at depth {short(row.get('depth'), 9)}"
+        spent = figure(row, "training", f"{place}.training", 0, thousands)
+        rows.append([name, *["–"] * (len(columns) - 3), spent, figure(row, "test", f"{place}.test", 3)])
     return scroll("Ledger", table(short(task.get("task"), 60), columns, rows)) if rows else None
-
-
-def _ranks(tasks: list[dict[str, Any]]) -> Safe | None:
-    """How far a ranking holds under another training seed."""
-    places = {
-        "networks": 0, "seeds": 0, "tau": 3, "tau_top": 3, "best_place": 1, "difference": 2, "most": 2,
-    }  # fmt: skip
-    rows = [[short(t.get("task"), 60), *_numbers(part(t, "seed_ranks"), places)] for t in tasks if t.get("seed_ranks")]
-    if not rows:
-        return None
-    columns = [
-        "Task", "Networks", "Seeds", "Kendall's tau", "tau in the top tenth", "Place of one seed's best",
-        "Mean difference, points", "Largest",
-    ]  # fmt: skip
-    return scroll("Seeds", table("The same networks trained with another seed", columns, rows))
-
-
-def _numbers(values: Values, places: Mapping[str, int]) -> list[str]:
-    """Cells of a table: each figure with so many places behind the point."""
-    found = [(number(values.get(name)), places[name]) for name in places]
-    return ["–" if value is None else f"{value:,.{decimals}f}" for value, decimals in found]
 
 
 def _again(summary: Values) -> Safe:

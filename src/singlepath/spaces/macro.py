@@ -8,7 +8,7 @@ convolution of stride 2 with BN.
 from __future__ import annotations
 
 from singlepath.spaces.base import Layer, Space
-from singlepath.spaces.mobile import scaled
+from singlepath.spaces.mobile import checked_depth, scaled
 
 __all__ = ["macro"]
 
@@ -17,13 +17,16 @@ STAGES = ((2, 64), (3, 128), (3, 256))
 
 def macro(
     *, width: float = 1.0, input_size: int = 32, classes: int = 10, in_channels: int = 3,
-    padding: str = "symmetric", id: str = "macro",
+    padding: str = "symmetric", depth: int = 1, id: str = "macro",
 ) -> Space:  # fmt: skip
-    """Stem 32 at stride 1, three stages of 2, 3 and 3 layers (64, 128, 256 channels, first stride 2), head 1280."""
+    """Stem 32 at stride 1, three stages of 2, 3 and 3 layers (64, 128, 256 channels, first stride 2), head 1280.
+
+    `depth` repeats every layer so many times; the benchmark's networks have depth 1.
+    """
     channels = stem = scaled(32, width)
     side, layers = input_size, []
     for stage, (count, out) in enumerate(STAGES):
-        for index in range(count):
+        for index in range(count * checked_depth(depth)):
             stride = 2 if index == 0 else 1
             layer = Layer(
                 stage, index, channels, scaled(out, width), stride, side, (3, 5), (3.0, 6.0), skippable=True, tied=True

@@ -18,6 +18,7 @@ __all__ = ["mobile", "mobile_small"]
 MOBILE_STAGES = ((4, 2, 24), (4, 2, 40), (4, 2, 80), (4, 1, 96), (4, 2, 192))
 SMALL_STAGES = ((3, 2, 24), (3, 2, 40), (3, 2, 80))
 KERNELS, EXPANSIONS, SE_RATIOS = (3, 5), (3, 6), (0.0,)
+DEEPEST = 8  # the number of networks of a deeper space is beyond what a double holds
 EXAMPLES = {"kernels": "3,5,7", "expansions": "3,6", "se": "0,0.25,0.5"}
 
 
@@ -32,15 +33,19 @@ def scaled(channels: int, width: float, divisor: int = 8) -> int:
 def mobile(
     *, width: float = 1.0, input_size: int = 224, classes: int = 1000, in_channels: int = 3,
     kernels: Sequence[int] = KERNELS, expansions: Sequence[float] = EXPANSIONS, skip: bool = True,
-    se: Sequence[float] = SE_RATIOS, activation: str = "relu", padding: str = "symmetric", id: str = "mobile",
+    se: Sequence[float] = SE_RATIOS, activation: str = "relu", padding: str = "symmetric", depth: int = 1,
+    id: str = "mobile",
 ) -> Space:  # fmt: skip
-    """The space of Single-Path NAS (its Table 1 and release): stem 32 at stride 2, 22 blocks, head 1280."""
+    """The space of Single-Path NAS (its Table 1 and release): stem 32 at stride 2, 22 blocks, head 1280.
+
+    `depth` repeats every searchable layer so many times.
+    """
     choices = checked_choices(kernels, expansions, se, activation)
     side = -(-input_size // 2)
     stem = scaled(32, width)
     fixed = {"kernels": (3,), "activation": activation, "residual": False}
     layers = [Layer(0, 0, stem, scaled(16, width), 1, side, expansions=(1.0,), kind="ds", **fixed)]
-    layers += stages(MOBILE_STAGES, layers[-1].out_channels, side, width, choices, skip)
+    layers += stages(MOBILE_STAGES, layers[-1].out_channels, side, width, choices, skip, depth)
     last = layers[-1]
     layers += [Layer(6, 0, last.out_channels, scaled(320, width), 1, last.side, expansions=(6.0,), **fixed)]
     head = scaled(1280, max(1.0, width))
@@ -52,16 +57,20 @@ def mobile(
 def mobile_small(
     *, width: float = 1.0, input_size: int = 32, classes: int = 10, in_channels: int = 3,
     kernels: Sequence[int] = KERNELS, expansions: Sequence[float] = EXPANSIONS, skip: bool = True,
-    se: Sequence[float] = SE_RATIOS, activation: str = "relu", padding: str = "symmetric", id: str = "mobile-small",
+    se: Sequence[float] = SE_RATIOS, activation: str = "relu", padding: str = "symmetric", depth: int = 1,
+    id: str = "mobile-small",
 ) -> Space:  # fmt: skip
-    """A small relative of `mobile` for 16 to 64 px: stem 16 at stride 1, 1 fixed and 9 searchable blocks, head 320."""
+    """A small relative of `mobile` for 16 to 64 px: stem 16 at stride 1, 1 fixed and 9 searchable blocks, head 320.
+
+    `depth` repeats every searchable layer so many times.
+    """
     choices = checked_choices(kernels, expansions, se, activation)
     if not 16 <= input_size <= 64:
         raise user_error(f"input size {input_size}", "mobile-small takes 16 to 64 pixels", "type --space mobile")
     stem = scaled(16, width)
     layers = [
         Layer(0, 0, stem, stem, 1, input_size, (3,), (1.0,), kind="ds", activation=activation, residual=False),
-        *stages(SMALL_STAGES, stem, input_size, width, choices, skip),
+        *stages(SMALL_STAGES, stem, input_size, width, choices, skip, depth),
     ]
     return Space(
         id, tuple(layers), input_size, in_channels, stem, 1, scaled(320, width), classes, activation, padding=padding
@@ -75,11 +84,13 @@ def stages(
     width: float,
     choices: dict[str, Any],
     skip: bool,
+    depth: int,
 ) -> list[Layer]:
-    """The searchable layers; the first of every stage cannot be skipped, even where its stride is 1."""
+    """The searchable layers, `depth` for every one declared; the first of every stage cannot be skipped, even where
+    its stride is 1."""
     layers = []
     for stage, (count, first_stride, out) in enumerate(declared, start=1):
-        for index in range(count):
+        for index in range(count * checked_depth(depth)):
             stride, skippable = (first_stride, False) if index == 0 else (1, skip)
             check_nested(channels, choices)
             layers.append(
@@ -87,6 +98,17 @@ def stages(
             )
             channels, side = layers[-1].out_channels, -(-side // stride)
     return layers
+
+
+def checked_depth(depth: int) -> int:
+    """How often a layer stands in a row.
+
+    Raises:
+        UserError: no whole number from 1 to `DEEPEST`.
+    """
+    if not isinstance(depth, int) or not 1 <= depth <= DEEPEST:
+        raise user_error(f"depth {depth!r}", f"allowed: whole numbers from 1 to {DEEPEST}", "type depth=2")
+    return depth
 
 
 def check_nested(channels: int, choices: dict[str, Any]) -> None:

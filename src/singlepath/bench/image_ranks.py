@@ -1,0 +1,73 @@
+"""What the random networks of images, all trained alike, say about rankings: whether they hold at another depth.
+
+    depth gap = Kendall's tau of the accuracies of the same networks at two depths
+
+"NAS evaluation is frustratingly hard" (arXiv 1912.12522, section 5) measures 0.54 between 8 and 20 cells of 32 networks
+of the DARTS space: what ranks networks at the depth it searches at cannot rank them better at the other one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from singlepath.bench.agreement import agreement, agreement_words
+from singlepath.bench.per_search import Figure, accuracies, by_search, cost_of, interval
+from singlepath.bench.records import Record
+from singlepath.spaces.depth import depth_of
+
+__all__ = ["depth_gap"]
+
+FIGURES: dict[str, Figure] = {"test": lambda record: record.test, "validation": lambda record: record.validation}
+
+
+def depth_gap(networks: Sequence[Record]) -> dict[str, Any] | None:
+    """Random networks at several depths, compared pair by pair; None where they have one depth.
+
+    Returns:
+        ``depths``: for each, how many networks, their mean accuracies in per cent, mean cost, and the image passes of a
+        training and of all of them. ``pairs``: `Agreement` of test and of validation accuracies of the networks that
+        both depths have, and a sentence about the former.
+    """
+    by_depth: dict[int, list[Record]] = {}
+    for record in networks:
+        by_depth.setdefault(_depth(record), []).append(record)
+    if len(by_depth) < 2:
+        return None
+    depths = sorted(by_depth)
+    return {
+        "depths": [_at_depth(depth, by_depth[depth]) for depth in depths],
+        "pairs": [_pair((a, b), (by_depth[a], by_depth[b])) for a, b in combinations(depths, 2)],
+    }
+
+
+def _depth(record: Record) -> int:
+    return int(record.trial.settings.get("depth") or depth_of(str(record.trial.protocol.get("space", ""))))
+
+
+def _at_depth(depth: int, group: Sequence[Record]) -> dict[str, Any]:
+    tests, spent = accuracies(group), [record.spent("passes", "training") for record in group]
+    return {
+        "depth": depth, "networks": len(tests), "test": float(tests.mean()), "test_interval": interval(tests),
+        "validation": float(np.mean(list(by_search(group, FIGURES["validation"]).values()))),
+        "training": float(np.mean(spent)), "passes": sum(spent), **cost_of(group),
+    }  # fmt: skip
+
+
+def _pair(depths: tuple[int, int], groups: tuple[Sequence[Record], Sequence[Record]]) -> dict[str, Any]:
+    found = {name: _matched(*(by_search(group, figure) for group in groups)) for name, figure in FIGURES.items()}
+    agreed = {name: agreement(*both) for name, both in found.items() if both[0]}
+    first, second = depths
+    row = {"first": first, "second": second, **{name: each._asdict() for name, each in agreed.items()}}
+    if "test" in agreed:
+        row["sentence"] = agreement_words(f"test accuracies at depth {first}", f"at depth {second}", agreed["test"])
+    return row
+
+
+def _matched(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[list[float], list[float]]:
+    """The figures of the networks that both have, in one order."""
+    both = [number for number in first if number in second]
+    return [first[number] for number in both], [second[number] for number in both]

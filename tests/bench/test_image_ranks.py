@@ -1,0 +1,109 @@
+"""Rankings of random networks on images: which trials there are, and what is made of their records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from singlepath.bench.image_ranks import depth_gap
+from singlepath.bench.protocol import RANDOM_NETWORK, Comparison, contenders_of, is_beside, trials_of
+from singlepath.bench.records import Cost, Entry, Point, Record, Trial, compare
+from singlepath.bench.summary import summarise
+
+PROTOCOL = {"kind": "images", "space": "mobile-small(width=0.5)"}
+FIRST = [90.0, 91.0, 92.0, 93.0, 94.0, 95.0, 96.0, 97.0]
+SECOND = [91.0, 90.0, 92.0, 93.5, 94.0, 95.5, 97.0, 96.0]
+
+
+def record(number: int, test: float, depth: int = 1, training: int = 1000, **changed: Any) -> Record:
+    """A random network, trained."""
+    settings, space = ({} if depth == 1 else {"depth": depth}), changed.pop("space", PROTOCOL["space"])
+    given = {
+        "method": RANDOM_NETWORK,
+        "search_seed": number,
+        "training_seed": training,
+        "settings": settings,
+        **changed,
+    }
+    trial = Trial("digits", protocol={**PROTOCOL, "space": space}, budget={"queries": 10}, **given)
+    ledger = (Entry("search", "queries", 0), Entry("training", "passes", 500))
+    name = f"network {number} at {depth}"
+    curve = (Point(10, name, test - 1, test),)
+    return Record(trial, name, test - 1, test, ledger, curve, {}, None, Cost("macs", "MMACs", 10.0 * depth))
+
+
+def networks(tests: Sequence[float], depth: int = 1, first: int = 0, **changed: Any) -> list[Record]:
+    return [record(first + i, test, depth, **changed) for i, test in enumerate(tests)]
+
+
+def searches(method: str, tests: Sequence[float]) -> list[Record]:
+    return [record(i, test, method=method) for i, test in enumerate(tests)]
+
+
+# -- depth ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_depth_has_the_networks_and_training_seeds_of_the_searched_one() -> None:
+    given: dict[str, Any] = {"queries": 10, "seeds": 2, "networks": 3, "trainings": 2, "seed": 4}
+    plain = trials_of(Comparison(("digits",), contenders_of(["random"]), **given), "digits", PROTOCOL)
+    whole = trials_of(Comparison(("digits",), contenders_of(["random"]), depths=(1, 2, 4), **given), "digits", PROTOCOL)
+    assert whole[: len(plain)] == plain, "an earlier comparison's trials are its first ones"
+    more = whole[len(plain) :]
+    own = [(t.search_seed, t.training_seed) for t in plain if t.method == RANDOM_NETWORK]
+    for depth in (2, 4):
+        assert [(t.search_seed, t.training_seed) for t in more if t.settings == {"depth": depth}] == own
+    assert len(more) == 12 and all(map(is_beside, more)) and not any(map(is_beside, plain))
+    deep = {**PROTOCOL, "space": "mobile-small(depth=2)"}
+    other = trials_of(Comparison(("digits",), contenders_of(["random"]), depths=(2, 4), **given), "digits", deep)
+    assert {t.settings.get("depth") for t in other if is_beside(t)} == {4}, "the searched depth is no other one"
+
+
+def test_networks_are_compared_with_themselves() -> None:
+    order = [3, 0, 7, 5, 1, 2, 6, 4]
+    gap = depth_gap([*networks(FIRST), *(record(i, SECOND[i], 2) for i in order)])
+    assert gap is not None
+    (pair,) = gap["pairs"]
+    assert (pair["first"], pair["second"], pair["test"]["networks"]) == (1, 2, 8)
+    assert pair["test"]["tau"] == pytest.approx(kendalltau(FIRST, SECOND)[0]) == pair["validation"]["tau"]
+    assert pair["sentence"].startswith("test accuracies at depth 1 and at depth 2 rank 8 networks alike")
+    first, second = gap["depths"]
+    assert (first["depth"], first["networks"], first["test"]) == (1, 8, np.mean(FIRST))
+    assert (second["test"], second["validation"]) == (np.mean(SECOND), np.mean(SECOND) - 1)
+    assert second["cost"]["mean"] == 20 and (second["training"], second["passes"]) == (500, 4000)
+    assert second["test_interval"][0] < second["test"] < second["test_interval"][1]
+
+
+def test_trainings_of_one_network_count_once() -> None:
+    both = [*networks(FIRST), *networks([t + 2 for t in FIRST], training=1001)]
+    gap = depth_gap([*both, *networks(SECOND, 2), *networks(SECOND, 2, training=1001)])
+    assert gap is not None and gap["depths"][0]["test"] == np.mean(FIRST) + 1
+    assert (
+        gap["depths"][1]["networks"] == gap["pairs"][0]["test"]["networks"] == 8 and gap["depths"][1]["passes"] == 8000
+    )
+
+
+def test_only_networks_of_both_depths_are_compared() -> None:
+    gap = depth_gap([*networks(FIRST), *networks(SECOND[:4], 2), *networks([50.0], 3, first=20)])
+    assert gap is not None and [row["networks"] for row in gap["depths"]] == [8, 4, 1]
+    pairs = {(row["first"], row["second"]): row for row in gap["pairs"]}
+    assert pairs[1, 2]["test"]["networks"] == 4 and "4 networks are too few" in pairs[1, 2]["sentence"]
+    assert pairs[1, 3].keys() == {"first", "second"}
+    assert depth_gap(networks(FIRST)) is None and depth_gap([]) is None
+    deep = [*networks(FIRST, space="mobile-small(depth=2)"), *networks(SECOND, 4, space="mobile-small(depth=2)")]
+    gap = depth_gap(deep)
+    assert gap is not None and [row["depth"] for row in gap["depths"]] == [2, 4]
+
+
+def test_other_depths_change_nothing_of_the_comparison() -> None:
+    plain = [*searches("random", [92.0, 95.0]), *searches("local", [93.0, 96.0]), *networks(FIRST)]
+    deep = networks([t - 40 for t in SECOND], 2)
+    compare([*plain, *deep])  # recipes agree
+    before, after = summarise(plain, {}), summarise([*plain, *deep], {})
+    assert after["tests"] == before["tests"]
+    (task,), (other,) = before["tasks"], after["tasks"]
+    assert task.pop("depth_gap") is None and other.pop("depth_gap")["depths"][1]["test"] == np.mean(SECOND) - 40
+    assert str(other) == str(task), "means, RI, verdicts"
