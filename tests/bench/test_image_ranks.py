@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from singlepath.bench.image_ranks import depth_gap
 from singlepath.bench.protocol import RANDOM_NETWORK, Comparison, contenders_of, is_beside, trials_of
 from singlepath.bench.records import Cost, Entry, Point, Record, Trial, compare
 from singlepath.bench.summary import summarise
+from singlepath.search.incumbents import Incumbent
 
 PROTOCOL = {"kind": "images", "space": "mobile-small(width=0.5)"}
 FIRST = [90.0, 91.0, 92.0, 93.0, 94.0, 95.0, 96.0, 97.0]
@@ -42,6 +44,25 @@ def networks(tests: Sequence[float], depth: int = 1, first: int = 0, **changed: 
 
 def searches(method: str, tests: Sequence[float]) -> list[Record]:
     return [record(i, test, method=method) for i, test in enumerate(tests)]
+
+
+# -- the best score so far --------------------------------------------------------------------------------------------
+
+
+def test_a_methods_curve_is_the_mean_of_its_searches_between_the_lowest_and_the_highest() -> None:
+    first = (Incumbent(1, 0.9), Incumbent(4, 0.6), Incumbent(9, 0.5))
+    second = (Incumbent(2, 0.7, True), Incumbent(5, 0.8))
+    found = [replace(r, incumbents=best) for r, best in zip(searches("random", [92, 95]), (first, second), strict=True)]
+    again = [replace(r, trial=replace(r.trial, training_seed=1001), validation=50.0) for r in found[:1]]
+    (row,) = summarise([*found, *again, *networks(FIRST)], {})["tasks"][0]["methods"]
+    curve = row["curve"]
+    assert curve["queries"] == list(range(2, 11)), "from where every search has a score to the budget"
+    assert curve["cross_entropy"] == pytest.approx([0.8, 0.8, 0.65, 0.7, 0.7, 0.7, 0.7, 0.65, 0.65])
+    assert curve["low"] == pytest.approx([0.7, 0.7, 0.6, 0.6, 0.6, 0.6, 0.6, 0.5, 0.5])
+    assert curve["high"] == pytest.approx([0.9, 0.9, 0.7, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]) and curve["part"] is True
+    assert "regret" not in row
+    (older,) = summarise([*searches("random", [92, 95]), *networks(FIRST)], {})["tasks"][0]["methods"]
+    assert "curve" not in older, "older records know no scores"
 
 
 # -- depth ------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from singlepath.bench import records, stats
 from singlepath.bench.records import Cost, Entry, Point, Record, Trial
+from singlepath.bench.rows import row, write_parquet
 from singlepath.errors import UserError
+from singlepath.search.incumbents import Incumbent
 
 PROTOCOL = {"recipe": {"name": "base", "epochs": 10}, "labels": "average"}
 
@@ -99,6 +101,7 @@ all_records = st.builds(
     ledger=st.lists(entries, max_size=3).map(tuple), curve=curves,
     versions=st.dictionaries(st.text(), st.text(), max_size=2), commit=st.none() | st.text(),
     cost=st.none() | st.builds(Cost, st.text(), st.text(), spent), hypervolume=st.none() | spent,
+    incumbents=st.sampled_from([(), (Incumbent(1, 0.5, True),)]),
 )  # fmt: skip
 
 
@@ -155,6 +158,10 @@ SPOILT: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
     "no curve": (lambda d: d, "curve", []),
     "a curve backwards": (lambda d: d["curve"][0], "queries", 4),
     "a negative amount": (lambda d: d["ledger"][2], "amount", -1.0),
+    "a score without end": (lambda d: d, "incumbents", [{"scored": 1, "cross_entropy": float("inf")}]),
+    "scores backwards": (lambda d: d, "incumbents", [{"scored": n, "cross_entropy": 0.5} for n in (2, 4, 3, 5)]),
+    "a score before the first": (lambda d: d, "incumbents", [{"scored": 0, "cross_entropy": 0.5}]),
+    "a score after the last": (lambda d: d, "incumbents", [{"scored": 301, "cross_entropy": 0.5}]),
     "more than the budget": (lambda d: d["ledger"][0], "amount", 301),
 }
 
@@ -188,14 +195,15 @@ def test_a_spoilt_file_is_named_in_one_line(how: str, tmp_path: Path) -> None:
 
 
 def test_a_record_from_before_costs_is_read(tmp_path: Path) -> None:
-    path = records.write(tmp_path, record(cost=Cost("raspi4", "ms", 2.5), hypervolume=80.0))
+    best = (Incumbent(2, 0.75, True), Incumbent(9, 0.5))
+    path = records.write(tmp_path, record(cost=Cost("raspi4", "ms", 2.5), hypervolume=80.0, incumbents=best))
     (kept,) = records.read(tmp_path)
-    assert kept.cost == Cost("raspi4", "ms", 2.5) and kept.hypervolume == 80
+    assert kept.cost == Cost("raspi4", "ms", 2.5) and kept.hypervolume == 80 and kept.incumbents == best
     older = json.loads(path.read_text())
-    del older["cost"], older["hypervolume"]
+    del older["cost"], older["hypervolume"], older["incumbents"]
     path.write_text(json.dumps(older))
     assert records.read(tmp_path) == [record()]
-    assert records.row(record())["cost"] is None and records.row(kept)["cost"] == 2.5
+    assert row(record())["cost"] is None and row(kept)["cost"] == 2.5
 
 
 def test_a_file_of_unreasonable_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,8 +241,9 @@ def test_rows_become_one_table(tmp_path: Path) -> None:
         ledger=(Entry("search", "queries", 3), Entry("search", "queries", 4)),
         test=None,
         curve=(),
+        incumbents=(Incumbent(5, 0.25),),
     )
-    path = records.write_parquet(tmp_path / "all.parquet", [record(trial(training_seed=3)), free])
+    path = write_parquet(tmp_path / "all.parquet", [record(trial(training_seed=3)), free])
     table = parquet.read_table(path)
     first, second = table.to_pylist()
     assert (first["method"], first["contender"], first["search_seed"], first["training_seed"]) == (
@@ -245,7 +254,8 @@ def test_rows_become_one_table(tmp_path: Path) -> None:
     )
     assert (first["search_queries"], first["tuning_queries"], first["training_passes"]) == (300, 40, 1.5e6)
     assert (first["network"], first["validation"], first["test"]) == ("|skip|", 0.625, 0.75)
-    assert first["curve"] == [asdict(p) for p in record().curve]
+    assert first["curve"] == [asdict(p) for p in record().curve] and first["incumbents"] == []
+    assert second["incumbents"] == [{"scored": 5, "cross_entropy": 0.25, "part": False}]
     assert json.loads(first["protocol"]) == PROTOCOL
     assert json.loads(first["budget"]) == {"queries": 300}
     assert (json.loads(first["versions"]), first["commit"]) == ({"torch": "2.13.0"}, "0123abc+")
@@ -253,14 +263,14 @@ def test_rows_become_one_table(tmp_path: Path) -> None:
     assert (second["contender"], second["training_seed"]) == ("weaknas(pool=9)", None)
     assert json.loads(second["settings"]) == {"pool": 9}
     assert {str(f.type) for f in table.schema if f.name.endswith(("_queries", "_passes"))} == {"double"}
-    empty = records.write_parquet(tmp_path / "none.parquet", [])
+    empty = write_parquet(tmp_path / "none.parquet", [])
     assert parquet.read_table(empty).num_rows == 0
 
 
 def test_a_table_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match="extra 'data'"):
-        records.write_parquet(tmp_path / "all.parquet", [record()])
+        write_parquet(tmp_path / "all.parquet", [record()])
 
 
 def test_a_record_draws_its_curve() -> None:

@@ -24,6 +24,7 @@ from singlepath.errors import UserError
 from singlepath.pipeline import image_trials
 from singlepath.search import Problem
 from singlepath.search.budget import random_networks
+from singlepath.search.scoring import Scorer
 from singlepath.spaces import Space, make
 
 IMAGES = [
@@ -77,6 +78,31 @@ def test_every_method_has_the_same_supernets_budget_and_training(made: tuple[Pat
         assert rows[name]["ri"]["value"] == pytest.approx(ri) and rows[name]["verdict"]
         assert rows[name]["ledger"]["search_passes"] == by_method["random"][0].spent("passes", "search")
         assert "regret" not in rows[name], "what luck of training the best had is no yardstick"
+
+
+def test_a_search_records_the_best_scores_of_its_supernet(made: tuple[Path, dict[str, Any]]) -> None:
+    folder, found = made
+    summary = json.loads((folder / "bench.json").read_text())
+    curves = {m["method"]: m["curve"] for m in summary["tasks"][0]["methods"]}
+    assert set(curves) == {"single-path", "random", "weaknas"}
+    for record in records_of(folder):
+        best, trial = record.incumbents, record.trial
+        if trial.method == "random-network":
+            assert best == ()
+            continue
+        scores = [each.cross_entropy for each in best]
+        assert scores == sorted(scores, reverse=True) and best[-1].scored <= record.queries
+        task = image_trials.opened("digits", "", json.dumps(trial.protocol["asked"]))
+        problem = task.problem(trial.search_seed)
+        scorer = Scorer.of(problem, image_trials.supernet_of(problem, trial, folder / "supernets")[0])
+        answer = scorer(task.space.parse(record.network))
+        assert scores[-1] == pytest.approx(answer) if trial.method != "single-path" else scores[-1] <= answer + 1e-9
+        curve = curves[trial.method]
+        assert curve["queries"][-1] == 12 and curve["low"][-1] <= scores[-1] <= curve["high"][-1]
+    for name, curve in curves.items():
+        ends = [r.incumbents[-1].cross_entropy for r in records_of(folder) if r.trial.method == name]
+        assert curve["cross_entropy"][-1] == pytest.approx(np.mean(ends)) and curve["low"][-1] == min(ends)
+    assert not any("curve" in m for m in found["tasks"][0]["methods"]), "too long for a line"
 
 
 def test_a_stopped_one_goes_on_to_the_same_figures(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -263,8 +289,9 @@ def test_the_page_in_a_browser(made: tuple[Path, dict[str, Any]]) -> None:
         page.goto((folder / "report.html").resolve().as_uri())
         text = page.inner_text("body")
         wide = page.evaluate("document.documentElement.scrollWidth")
+        curves = page.locator("#task-1 svg.bench path.curve").count()
         browser.close()
-    assert not problems and wide <= 1240
+    assert not problems and wide <= 1240 and curves == 3 and "held-out cross-entropy, nats" in text
     for method in found["tasks"][0]["methods"]:
         assert method["method"] in text and f"{method['ri']['value']:.2f}".replace("-", "\u2212")[-4:] in text
     assert "reduced, changed" in text and "not different" in text and "Image passes of the supernet" in text

@@ -100,6 +100,22 @@ def test_runs_with_and_without_are_judged_together(
     assert found["tasks"][0]["depth_gap"] == deep[1]["tasks"][0]["depth_gap"] and found["trials"] == 8
 
 
+def test_an_older_run_without_scores_is_judged_with_a_new_one(
+    plain: tuple[Path, dict[str, Any]], deep: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(plain[0], first)
+    shutil.copytree(deep[0], second)
+    for path in (first / "records").iterdir():
+        record = json.loads(path.read_text())
+        del record["incumbents"]
+        path.write_text(json.dumps(record))
+    for order in ((first, second), (second, first)):
+        assert printed("report", *order)["trials"] == 8, "a trial of both runs counts once"
+        (row,) = json.loads((order[0] / "bench-compared.json").read_text())["tasks"][0]["methods"]
+        assert len(row["curve"]["cross_entropy"]) > 1, "and with what the new record knows"
+
+
 def test_a_table_of_one_depth_gives_no_cost_at_another(tmp_path: Path) -> None:
     arguments = [1 if value == 2 else 2 if value == 3 else value for value in RANKED]
     table = table_of(SPACE, tmp_path / "board.json", 1.0)

@@ -133,6 +133,27 @@ def test_the_depth_gap_has_its_intervals_and_says_what_they_include() -> None:
     assert "Depth" not in text_of(render_bench(made)) and "at depth" not in text_of(render_bench(made))
 
 
+def test_the_best_scores_so_far_are_drawn_where_their_figures_are() -> None:
+    made = summary("weaknas")
+    for row, scores in zip(made["tasks"][0]["methods"], ([1.5, 1.0, 0.5], [1.25, 0.75, None]), strict=True):
+        low = [None if s is None else s - 0.25 for s in scores]
+        row["curve"] = {"queries": [1, 10, 100], "cross_entropy": scores, "low": low, "high": scores, "part": False}
+    html = render_bench(made)
+    paths = re.findall(r'<path d="M([\d.]+) ([\d.]+)l([\d.]+)[ ]?([-\d.]+)[^"]*" class="curve (s\d)"', html)
+    assert [class_ for *_, class_ in paths] == ["s1", "s2"]
+    (x, y, across, down, _), (x_2, y_2, across_2, down_2, _) = [(*map(float, p[:4]), p[4]) for p in paths]
+    assert x == x_2 and across == across_2 and down == down_2 > 0, "half a nat is as long anywhere: the axis is linear"
+    assert y_2 - y == pytest.approx(down / 2, abs=0.1), "a quarter of a nat less is half as far down"
+    words = text_of(html)
+    assert "held-out cross-entropy, nats" in words and "networks scored" in words and "minus the best" not in words
+    assert "mean over searches, and from the lowest to the highest" in words and "parts of the held-out" not in words
+    made["tasks"][0]["methods"][1]["curve"] |= {"queries": [100], "cross_entropy": [0.75], "part": True}
+    html = render_bench(made)
+    assert "scored on parts of the held-out images" in text_of(html) and re.search(
+        r'd="M[\d. ]+l[^"]+" class="curve s2"', html
+    )
+
+
 def test_what_neither_reached_has_no_difference() -> None:
     made = summary("weaknas")
     made["tests"][3] |= {"holm": 1.0, "sentence": "weaknas and random cannot be compared: neither reached it"}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,13 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from singlepath.bench.stats import Trace
-from singlepath.errors import optional, user_error
+from singlepath.errors import user_error
 from singlepath.runs import write_atomic
+from singlepath.search.incumbents import Incumbent
 
 __all__ = [
-    "Cost", "Entry", "Point", "Record", "Trial", "compare", "find", "path_of", "read", "row", "trace", "write",
-    "write_parquet",
+    "Cost", "Entry", "Point", "Record", "Trial", "canonical", "compare", "find", "path_of", "read",
+    "trace", "write",
 ]  # fmt: skip
 
 MOST_BYTES = 64 << 20
@@ -62,7 +63,7 @@ class Trial:
     @property
     def digest(self) -> str:
         """16 hexadecimal digits that name the trial; another value anywhere gives another name."""
-        return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()[:16]
+        return hashlib.sha256(canonical(asdict(self)).encode()).hexdigest()[:16]
 
     @property
     def contender(self) -> str:
@@ -112,6 +113,7 @@ class Record:
         versions, commit: of the code, as `runs.environment` gives them.
         cost: of the network; None where nothing was counted, and in records older than this field.
         hypervolume: of cost and validation value of all networks asked, per cent of the whole table's; None likewise.
+        incumbents: the best held-out scores so far of a search on a supernet; no test image has a part in them.
     """
 
     trial: Trial
@@ -124,6 +126,7 @@ class Record:
     commit: str | None
     cost: Cost | None = None
     hypervolume: float | None = None
+    incumbents: tuple[Incumbent, ...] = ()
 
     def spent(self, unit: str, phase: str | None = None) -> float:
         """Sum of the ledger in one unit, over all phases or one."""
@@ -149,7 +152,7 @@ def write(folder: Path, record: Record) -> Path:
         UserError: something else stands where the folder or the file belongs.
     """
     _check_place(path := path_of(folder, record.trial))
-    return write_atomic(path, _canonical(_plain(asdict(record))) + "\n")
+    return write_atomic(path, canonical(_plain(asdict(record))) + "\n")
 
 
 def find(folder: Path, trial: Trial) -> Record | None:
@@ -215,11 +218,14 @@ def impossible(record: Record) -> str:
     at = [point.queries for point in record.curve]
     cost = record.cost.amount if record.cost else None
     measured = [v for p in (record, *record.curve) for v in (p.validation, p.test)]
-    figures = [cost, record.hypervolume, *at, *measured]
+    figures = [cost, record.hypervolume, *at, *measured, *(each.cross_entropy for each in record.incumbents)]
     if not all(figure is None or math.isfinite(figure) for figure in figures):
         return "a figure is not finite"
     if not at or sorted(set(at)) != at:
         return "its curve is empty or does not ascend"
+    scored = [each.scored for each in record.incumbents]
+    if sorted(set(scored)) != scored or (scored and not 0 < scored[0] <= scored[-1] <= max(1, record.queries)):
+        return "its incumbents do not ascend from 1 to its queries"
     if any(not 0 <= entry.amount < math.inf for entry in record.ledger):
         return "its ledger has impossible amounts"
     if record.queries > record.trial.budget.get("queries", math.inf):
@@ -230,51 +236,6 @@ def impossible(record: Record) -> str:
 @cache
 def _adapter() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
-
-
-# -- rows -------------------------------------------------------------------------------------------------------------
-
-
-def row(record: Record) -> dict[str, Any]:
-    """A record as one flat row: ledger lines as columns `search_queries`, nested options as JSON texts."""
-    trial = record.trial
-    costs: dict[str, float] = {}
-    for entry in record.ledger:
-        name = f"{entry.phase}_{entry.unit}"
-        costs[name] = costs.get(name, 0.0) + entry.amount
-    texts = {
-        "settings": trial.settings,
-        "protocol": trial.protocol,
-        "budget": trial.budget,
-        "versions": record.versions,
-    }
-    return {
-        "task": trial.task, "method": trial.method, "contender": trial.contender, "search_seed": trial.search_seed,
-        "training_seed": trial.training_seed, "network": record.network, "validation": record.validation,
-        "test": record.test, "cost": record.cost.amount if record.cost else None,
-        "cost_of": record.cost.of if record.cost else None, "cost_unit": record.cost.unit if record.cost else None,
-        "hypervolume": record.hypervolume, **costs, **{name: _canonical(dict(value)) for name, value in texts.items()},
-        "curve": [asdict(point) for point in record.curve], "commit": record.commit, "digest": trial.digest,
-    }  # fmt: skip
-
-
-def write_parquet(path: Path, records: Sequence[Record]) -> Path:
-    """All records as one table, a row each, columns as `row` names them; a cost that a row does not have is 0."""
-    arrow, parquet = optional("pyarrow", "data"), optional("pyarrow.parquet", "data")
-    rows = [row(r) for r in records]
-    point = [("queries", arrow.float64()), ("network", arrow.string()), ("validation", arrow.float64()),
-             ("test", arrow.float64())]  # fmt: skip
-    types = dict.fromkeys(("search_seed", "training_seed"), arrow.int64()) | {"curve": arrow.list_(arrow.struct(point))}
-    costs = sorted({f"{e.phase}_{e.unit}" for r in records for e in r.ledger})
-    types |= dict.fromkeys(("validation", "test", "cost", "hypervolume", *costs), arrow.float64())
-    first = ("task", "method", "contender", "search_seed", "training_seed", "network", "validation", "test")
-    more = ("settings", "protocol", "budget", "versions", "curve", "commit", "digest")
-    names = (*first, "cost", "cost_of", "cost_unit", "hypervolume", *costs, *more)
-    schema = arrow.schema([(name, types.get(name, arrow.string())) for name in names])
-    table = arrow.Table.from_pylist([dict.fromkeys(costs, 0.0) | r for r in rows], schema=schema)
-    sink = arrow.BufferOutputStream()
-    parquet.write_table(table, sink)
-    return write_atomic(path, sink.getvalue().to_pybytes())
 
 
 def trace(record: Record, *, test: bool = False) -> Trace:
@@ -348,7 +309,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _text(fields: Mapping[str, Any], key: str) -> str:
-    return _canonical(fields[key]) if key in fields else "absent"
+    return canonical(fields[key]) if key in fields else "absent"
 
 
 # -- plain values -----------------------------------------------------------------------------------------------------
@@ -369,9 +330,9 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be kept in a record")
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else _canonical(value)
+    return value if isinstance(value, str) else canonical(value)

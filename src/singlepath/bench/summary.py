@@ -20,6 +20,7 @@ from singlepath.bench.per_search import accuracies, cost_of, interval, per_searc
 from singlepath.bench.protocol import RANDOM, RANDOM_NETWORK, is_beside, name_of
 from singlepath.bench.ranks import seed_matrix, seed_ranks
 from singlepath.bench.records import Record, compare, trace
+from singlepath.search.incumbents import Incumbent
 
 __all__ = ["WITHIN", "summarise"]
 
@@ -152,6 +153,8 @@ def _method(
         row["hypervolume"] = {"mean": float(shares.mean()), "interval": interval(shares)}
     if best is not None:
         row["regret"], row["curve"] = float(best - row["validation"]), _curve(group, best)
+    elif (scores := _scores(group)) is not None:
+        row["curve"] = scores
     if len(sampled):
         row["ri"] = dict(stats.relative_improvement(tests, sampled)._asdict())
         row["ri"]["holm"] = verdict["holm"] if verdict else float("nan")
@@ -196,13 +199,40 @@ def _to_optimum(group: list[Record], table: Mapping[str, Any]) -> tuple[np.ndarr
 
 def _curve(group: list[Record], best: float) -> dict[str, list[float]]:
     """Mean regret of validation over queries, points, and the bounds of its interval."""
-    most = max(r.trial.budget["queries"] for r in group)
-    grid = np.unique(np.round(np.geomspace(1, most, POINTS)))
+    grid = _grid(group)
     regret = stats.regret_curve([trace(r) for r in group], best, grid)
     return {
         "queries": grid.tolist(), "regret": regret.mean.tolist(), "low": regret.low.tolist(),
         "high": regret.high.tolist(),
     }  # fmt: skip
+
+
+def _grid(group: list[Record]) -> np.ndarray:
+    """Numbers of queries, up to the budget, closer to one another where they are few."""
+    return np.unique(np.round(np.geomspace(1, max(r.trial.budget["queries"] for r in group), POINTS)))
+
+
+def _scores(group: list[Record]) -> dict[str, Any] | None:
+    """The best held-out cross-entropy so far over the networks that the supernet scored, nats: mean over searches, the
+    lowest and the highest; from where every search has one. `part`: some are on a part of the held-out images. None
+    where no supernet scored anything."""
+    searches = {r.trial.search_seed: r.incumbents for r in group if r.incumbents}  # its trainings are of one search
+    if not searches:
+        return None
+    grid = _grid(group)
+    every = np.stack([_best_scores(found, grid) for found in searches.values()])
+    begun = ~np.isnan(every).any(0)
+    grid, every = grid[begun], every[:, begun]
+    return {
+        "queries": grid.tolist(), "cross_entropy": every.mean(0).tolist(), "low": every.min(0).tolist(),
+        "high": every.max(0).tolist(), "part": any(each.part for found in searches.values() for each in found),
+    }  # fmt: skip
+
+
+def _best_scores(found: Sequence[Incumbent], grid: np.ndarray) -> np.ndarray:
+    """The incumbent's score after each number of networks; NaN before the first."""
+    at = np.searchsorted([each.scored for each in found], grid, side="right") - 1
+    return np.where(at >= 0, np.array([each.cross_entropy for each in found])[at], np.nan)
 
 
 def _against_expectation(group: list[Record], table: Mapping[str, Any] | None) -> dict[str, Any] | None:

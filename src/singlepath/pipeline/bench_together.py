@@ -93,11 +93,18 @@ def _trials(folders: Sequence[Path]) -> list[Record]:
     found: dict[Any, Record] = {}
     for folder in folders:
         for record in records.read(folder / "records"):
-            same = replace(record, versions={}, commit=None, cost=None, hypervolume=None)  # older records lack the last
+            same = replace(  # older records lack all but the first two
+                record, versions={}, commit=None, cost=None, hypervolume=None, incumbents=()
+            )
             kept = found.setdefault(repr(same), record)
-            if kept.cost is None and record.cost is not None:
+            if _known(kept) < _known(record):
                 found[repr(same)] = record
     return sorted(found.values(), key=lambda record: record.trial.method != RANDOM)
+
+
+def _known(record: Record) -> int:
+    """How much it has of what older records lack."""
+    return (record.cost is not None) + bool(record.incumbents)
 
 
 def _facts(folders: Sequence[Path], summaries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

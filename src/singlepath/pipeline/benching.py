@@ -25,6 +25,7 @@ from singlepath.bench import records, tabular
 from singlepath.bench.ablation import ablation
 from singlepath.bench.engines import Done, Engine, make_engine
 from singlepath.bench.protocol import OURS, Comparison, Job, contender, contenders_of, fill, trials_of
+from singlepath.bench.rows import write_parquet
 from singlepath.bench.summary import WITHIN, summarise
 from singlepath.bench.tasks import TASKS
 from singlepath.errors import unknown, user_error
@@ -330,7 +331,7 @@ def _written(
         "kind": "bench", "asked": asked, "protocols": work.protocols, "ablation": against, **summary, **about
     }  # fmt: skip
     run.write("bench.json", json.loads(embed(everything)))  # without NaN
-    records.write_parquet(run.path / "records.parquet", found)
+    write_parquet(run.path / "records.parquet", found)
     report = write_report(run.path)
     for line in in_words(summary):
         note(line)

@@ -42,6 +42,7 @@ from singlepath.runs import Run, environment, write_atomic
 from singlepath.search import METHODS
 from singlepath.search.base import Problem
 from singlepath.search.budget import networks_of
+from singlepath.search.incumbents import Incumbent, incumbents
 from singlepath.search.ledger import Lock
 from singlepath.search.query_methods import make_method
 from singlepath.search.scoring import Scorer
@@ -234,12 +235,12 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     task = _opened(trial.task, setting["data"], trial.protocol, setting.get("cost", trial.protocol["asked"]["cost"]))
     space = task.space
     if trial.method == RANDOM_NETWORK:
-        found, ledger = random_network(task, trial.search_seed), [Entry("search", "queries", 0)]
+        found, ledger, best = random_network(task, trial.search_seed), [Entry("search", "queries", 0)], ()
         if depth := trial.settings.get("depth"):
             space = at_depth(task.space, depth)
             found = carried(found, task.space, space)
     else:
-        found, ledger = searched(task, trial, Path(setting["supernets"]))
+        found, ledger, best = searched(task, trial, Path(setting["supernets"]))
     if tuning := dict(trial.protocol.get("tuning", {})).get(name_of(trial), 0):
         ledger.append(Entry("tuning", "queries", tuning))
     assert trial.training_seed is not None
@@ -255,7 +256,9 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     name, here = space.string(found), environment()
     curve = (Point(trial.budget["queries"], name, validation, test),)
     cost = network_cost(task, space, found)
-    return Record(trial, name, validation, test, tuple(ledger), curve, here["versions"], here["commit"], cost)
+    return Record(
+        trial, name, validation, test, tuple(ledger), curve, here["versions"], here["commit"], cost, incumbents=best
+    )
 
 
 def network_cost(task: ImageTask, space: Space, network: Architecture) -> Cost | None:
@@ -294,8 +297,10 @@ def random_network(task: ImageTask, number: int) -> Architecture:
     return found[number]
 
 
-def searched(task: ImageTask, trial: Trial, folder: Path) -> tuple[Architecture, list[Entry]]:
-    """(what a method finds on the supernet of the trial's search seed, what it cost)."""
+def searched(
+    task: ImageTask, trial: Trial, folder: Path
+) -> tuple[Architecture, list[Entry], tuple[Incumbent, ...]]:  # fmt: skip
+    """(what a method finds on the supernet of the trial's search seed, what it cost, the best scores on the way)."""
     problem, queries = task.problem(trial.search_seed, device_of(trial)), int(trial.budget["queries"])
     supernet, passes = supernet_of(problem, trial, folder)
     scorer = Scorer.of(problem, supernet)
@@ -310,7 +315,7 @@ def searched(task: ImageTask, trial: Trial, folder: Path) -> tuple[Architecture,
     return found.architecture, [
         Entry("search", "queries", spent), Entry("search", "passes", passes + tuned),
         Entry("search", "forward", scorer.passes),
-    ]  # fmt: skip
+    ], tuple(incumbents(problem, scorer))  # fmt: skip
 
 
 def supernet_of(problem: Problem, trial: Trial, folder: Path) -> tuple[Supernet, int]:

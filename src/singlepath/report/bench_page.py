@@ -20,10 +20,10 @@ from singlepath.report.bench_cells import (
     thousands,
     with_interval,
 )  # fmt: skip
-from singlepath.report.bench_charts import COLOURS, Band, band_chart, swatch
+from singlepath.report.bench_charts import curves
 from singlepath.report.bench_ranks import depth_section, seed_section
 from singlepath.report.fields import missing, short
-from singlepath.report.markup import Safe, caption, el, join, scroll, table
+from singlepath.report.markup import Safe, el, join, scroll, table
 from singlepath.report.numbers import number, signed
 from singlepath.report.page import document
 
@@ -34,7 +34,6 @@ FOOTER = (
     "Written by singlepath from the records of the benchmark; the .json file beside this page has all digits, "
     "records.parquet all trials of a run."
 )
-CURVES = len(COLOURS)
 MOST_TESTS = 400
 SAID = 5  # names in a sentence
 PASSES = {
@@ -125,7 +124,7 @@ def _task(task: Values, key: str, summary: Values) -> Safe:
         f"In this table {short(sentence)}. " if sentence else None,
         "RI is the relative improvement over the random networks.",
     )
-    return join(intro, _recipe(protocol), _table(rows, key, task), _chart(rows, summary))
+    return join(intro, _recipe(protocol), _table(rows, key, task), curves(rows, _level(summary)))
 
 
 def _recipe(protocol: Values) -> Safe | None:
@@ -203,32 +202,6 @@ def _optimum(found: Values, key: str) -> Any:
     if at_cap:
         cells.append(el("small", f" {at_cap:.0f} not within {cap or 0:g}", class_="interval"))
     return join(*cells)
-
-
-def _chart(rows: list[dict[str, Any]], summary: Values) -> Safe | None:
-    """Regret over queries, of the first methods; a band is the interval of the mean."""
-    bands = [band for i, row in enumerate(rows[:CURVES]) if (band := _band(row, COLOURS[i])) is not None]
-    if not bands:
-        return None
-    spoken = "Mean regret over queries: " + "; ".join(f"{b.name} ends at {b.y[-1]:.3g}" for b in bands)
-    items = [el("li", swatch(b.class_), b.name) for b in bands]
-    left = f" The first {CURVES} of {len(rows)} methods." if len(rows) > CURVES else ""
-    note = f"Best validation accuracy of the table minus the best so far, mean and {_level(summary)} interval; "
-    note += f"what is 0 ends at the foot.{left}"
-    chart = band_chart(spoken, bands, ("queries", "regret of validation, points"))
-    return el("figure", el("ul", items, class_="legend"), scroll("Regret over queries", chart), caption(note))
-
-
-def _band(row: Values, class_: str) -> Band | None:
-    curve = part(row, "curve")
-    columns = [curve.get(name) if isinstance(curve.get(name), list) else [] for name in ("queries", "regret")]
-    points = [(x, y) for x, y in zip(*columns, strict=False) if number(x) is not None and number(y) is not None]
-    if not points:
-        return None
-    xs, ys = zip(*points, strict=True)
-    bounds = [[number(v) for v in curve.get(name) or []] for name in ("low", "high")]
-    low, high = ((each + [None] * len(xs))[: len(xs)] for each in bounds)
-    return Band(short(row.get("method"), 60), xs, ys, low, high, class_)
 
 
 # -- tests, spaces, ledger, seeds -------------------------------------------------------------------------------------
