@@ -10,8 +10,16 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from singlepath.bench.image_ranks import depth_gap
-from singlepath.bench.protocol import RANDOM_NETWORK, Comparison, contenders_of, is_beside, trials_of
+from singlepath.bench.image_ranks import depth_gap, supernet_ranks
+from singlepath.bench.protocol import (
+    RANDOM_NETWORK,
+    SUPERNET_SCORES,
+    Comparison,
+    contenders_of,
+    is_beside,
+    ranking_trials,
+    trials_of,
+)
 from singlepath.bench.records import Cost, Entry, Point, Record, Trial, compare
 from singlepath.bench.summary import summarise
 from singlepath.search.incumbents import Incumbent
@@ -19,6 +27,10 @@ from singlepath.search.incumbents import Incumbent
 PROTOCOL = {"kind": "images", "space": "mobile-small(width=0.5)"}
 FIRST = [90.0, 91.0, 92.0, 93.0, 94.0, 95.0, 96.0, 97.0]
 SECOND = [91.0, 90.0, 92.0, 93.5, 94.0, 95.5, 97.0, 96.0]
+
+
+def tau_of(first: Sequence[float], second: Sequence[float]) -> float:
+    return float(np.asarray(kendalltau(first, second))[0])
 
 
 def record(number: int, test: float, depth: int = 1, training: int = 1000, **changed: Any) -> Record:
@@ -89,7 +101,7 @@ def test_networks_are_compared_with_themselves() -> None:
     assert gap is not None
     (pair,) = gap["pairs"]
     assert (pair["first"], pair["second"], pair["test"]["networks"]) == (1, 2, 8)
-    assert pair["test"]["tau"] == pytest.approx(kendalltau(FIRST, SECOND)[0]) == pair["validation"]["tau"]
+    assert pair["test"]["tau"] == pytest.approx(tau_of(FIRST, SECOND)) == pair["validation"]["tau"]
     assert pair["sentence"].startswith("test accuracies at depth 1 and at depth 2 rank 8 networks alike")
     first, second = gap["depths"]
     assert (first["depth"], first["networks"], first["test"]) == (1, 8, np.mean(FIRST))
@@ -128,3 +140,75 @@ def test_other_depths_change_nothing_of_the_comparison() -> None:
     (task,), (other,) = before["tasks"], after["tasks"]
     assert task.pop("depth_gap") is None and other.pop("depth_gap")["depths"][1]["test"] == np.mean(SECOND) - 40
     assert str(other) == str(task), "means, RI, verdicts"
+
+
+# -- the supernet -----------------------------------------------------------------------------------------------------
+
+NOISE = [0.02, -0.3, 0.1, 0.0, -0.2, 0.25, -0.1, 0.3]
+SCORES = {i: 3.0 - test / 100 + 0.03 * NOISE[i] for i, test in enumerate(FIRST)}  # nats: the better, the lower
+
+
+def scored(seed: int, scores: dict[int, float]) -> Record:
+    """What the supernet of a search seed makes of random networks."""
+    settings = {"first": min(scores), "networks": len(scores)}
+    trial = Trial("digits", SUPERNET_SCORES, seed, None, settings, PROTOCOL, {"queries": 10})
+    return Record(trial, "best", None, None, (Entry("ranking", "forward", 300),), (), {}, None, scores=scores)
+
+
+def test_every_search_seed_scores_all_random_networks() -> None:
+    compared = Comparison(("digits",), contenders_of(["random"], 0), 10, 3, seed=4, networks=5, trainings=1)
+    trials, others = (make(compared, "digits", PROTOCOL) for make in (ranking_trials, trials_of))
+    assert [(t.search_seed, t.training_seed, t.settings) for t in trials] == [
+        (seed, None, {"first": 4, "networks": 5}) for seed in (4, 5, 6)
+    ]
+    own = [t.search_seed for t in others if t.method == RANDOM_NETWORK]
+    assert all(map(is_beside, trials)) and own == [4, 5, 6, 7, 8]
+    assert (trials[0].protocol, trials[0].budget) == (others[0].protocol, others[0].budget)
+
+
+def test_a_lower_cross_entropy_ranks_higher() -> None:
+    found = supernet_ranks(networks(FIRST), [scored(3, SCORES)])
+    assert found is not None and found["forward"] == 300
+    tau = tau_of([-SCORES[i] for i in range(8)], FIRST)
+    assert 0.5 < tau < 1 and found["validation"]["tau"] == found["test"]["tau"] == pytest.approx(tau)
+    (seed,) = found["seeds"]
+    assert seed["seed"] == 3 and seed["validation"] == found["validation"]
+    assert found["sentence"].startswith("the supernet's scores and the trained networks' validation accuracies rank 8")
+    upside_down = supernet_ranks(networks(FIRST), [scored(3, {i: -score for i, score in SCORES.items()})])
+    assert upside_down is not None and upside_down["validation"]["tau"] == pytest.approx(-tau)
+
+
+def test_validation_and_test_accuracies_are_told_apart() -> None:
+    trained = [replace(r, validation=v) for r, v in zip(networks(FIRST), reversed(FIRST), strict=True)]
+    found = supernet_ranks(trained, [scored(0, SCORES)])
+    assert found is not None and found["validation"]["tau"] < -0.5 and found["test"]["tau"] > 0.5
+    assert "the other way round" in found["sentence"], "it is about validation"
+
+
+def test_supernets_are_averaged_over_the_networks_that_all_of_them_scored() -> None:
+    other = {i: SCORES[7 - i] for i in range(1, 8)}
+    parts = [scored(0, {i: SCORES[i] for i in some}) for some in (range(5), range(3, 8))]  # of two runs
+    found = supernet_ranks(networks(FIRST), [scored(2, other), *parts])
+    assert found is not None and [row["seed"] for row in found["seeds"]] == [0, 2]
+    assert [row["test"]["networks"] for row in found["seeds"]] == [8, 7] and found["test"]["networks"] == 7
+    taus = [tau_of([-each[i] for i in range(1, 8)], FIRST[1:]) for each in (SCORES, other)]
+    assert found["test"]["tau"] == pytest.approx(np.mean(taus)) and found["forward"] == 450
+    assert "7 networks do not show whether the scores of 2 supernets" in found["sentence"]
+
+
+def test_without_both_there_is_nothing_to_compare() -> None:
+    assert supernet_ranks(networks(FIRST), []) is None
+    assert supernet_ranks([], [scored(0, SCORES)]) is None
+    few = supernet_ranks(networks(FIRST[:3]), [scored(0, SCORES)])
+    assert few is not None and "3 networks are too few" in few["sentence"]
+
+
+def test_scores_change_nothing_of_the_comparison() -> None:
+    plain = [*searches("random", [92.0, 95.0]), *networks(FIRST)]
+    both = [scored(0, SCORES), *plain, *networks(SECOND, 2), scored(1, SCORES)]
+    compare(both)
+    before, after = summarise(plain, {}), summarise(both, {})
+    (task,), (other,) = before["tasks"], after["tasks"]
+    assert task.pop("supernet_ranks") is None and len(other.pop("supernet_ranks")["seeds"]) == 2
+    assert task.pop("depth_gap") is None and other.pop("depth_gap")["pairs"][0]["test"]["networks"] == 8
+    assert str(other) == str(task) and after["tests"] == before["tests"]

@@ -101,7 +101,7 @@ all_records = st.builds(
     ledger=st.lists(entries, max_size=3).map(tuple), curve=curves,
     versions=st.dictionaries(st.text(), st.text(), max_size=2), commit=st.none() | st.text(),
     cost=st.none() | st.builds(Cost, st.text(), st.text(), spent), hypervolume=st.none() | spent,
-    incumbents=st.sampled_from([(), (Incumbent(1, 0.5, True),)]),
+    incumbents=st.sampled_from([(), (Incumbent(1, 0.5, True),)]), scores=st.dictionaries(st.integers(0, 99), finite),
 )  # fmt: skip
 
 
@@ -155,6 +155,8 @@ SPOILT: dict[str, tuple[Callable[[Any], Any], Any, Any]] = {
     "validation without end": (lambda d: d, "validation", float("inf")),
     "cost without end": (lambda d: d, "cost", {"of": "raspi4", "unit": "ms", "amount": float("inf")}),
     "a point is not a number": (lambda d: d["curve"][1], "test", float("nan")),
+    "a network's score without end": (lambda d: d, "scores", {"3": float("inf")}),
+    "a curve without validation": (lambda d: d, "validation", None),
     "no curve": (lambda d: d, "curve", []),
     "a curve backwards": (lambda d: d["curve"][0], "queries", 4),
     "a negative amount": (lambda d: d["ledger"][2], "amount", -1.0),
@@ -200,7 +202,7 @@ def test_a_record_from_before_costs_is_read(tmp_path: Path) -> None:
     (kept,) = records.read(tmp_path)
     assert kept.cost == Cost("raspi4", "ms", 2.5) and kept.hypervolume == 80 and kept.incumbents == best
     older = json.loads(path.read_text())
-    del older["cost"], older["hypervolume"], older["incumbents"]
+    del older["cost"], older["hypervolume"], older["incumbents"], older["scores"]
     path.write_text(json.dumps(older))
     assert records.read(tmp_path) == [record()]
     assert row(record())["cost"] is None and row(kept)["cost"] == 2.5
@@ -242,6 +244,7 @@ def test_rows_become_one_table(tmp_path: Path) -> None:
         test=None,
         curve=(),
         incumbents=(Incumbent(5, 0.25),),
+        scores={3: 0.5, 12: 0.25},
     )
     path = write_parquet(tmp_path / "all.parquet", [record(trial(training_seed=3)), free])
     table = parquet.read_table(path)
@@ -255,6 +258,7 @@ def test_rows_become_one_table(tmp_path: Path) -> None:
     assert (first["search_queries"], first["tuning_queries"], first["training_passes"]) == (300, 40, 1.5e6)
     assert (first["network"], first["validation"], first["test"]) == ("|skip|", 0.625, 0.75)
     assert first["curve"] == [asdict(p) for p in record().curve] and first["incumbents"] == []
+    assert (json.loads(first["scores"]), json.loads(second["scores"])) == ({}, {"3": 0.5, "12": 0.25})
     assert second["incumbents"] == [{"scored": 5, "cross_entropy": 0.25, "part": False}]
     assert json.loads(first["protocol"]) == PROTOCOL
     assert json.loads(first["budget"]) == {"queries": 300}

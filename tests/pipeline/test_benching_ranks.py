@@ -1,4 +1,4 @@
-"""`singlepath bench` on images: the random networks at other depths."""
+"""`singlepath bench` on images: the random networks at other depths, and by the supernet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import kendalltau
 from tests.pipeline.helpers import printed, run
 from tests.pipeline.test_benching_images import HERE, IMAGES, records_of, table_of
 
 from singlepath.bench.protocol import is_beside
-from singlepath.bench.records import Record
+from singlepath.bench.records import Record, read
 from singlepath.costs import count_costs
-from singlepath.pipeline import image_trials
+from singlepath.data import Data
+from singlepath.pipeline import image_ranking, image_trials
+from singlepath.search.scoring import Scorer
 from singlepath.spaces import make
 from singlepath.spaces.depth import at_depth, carried
 
@@ -48,7 +51,7 @@ def test_the_same_networks_are_trained_alike_at_both_depths(deep: tuple[Path, di
     folder, found = deep
     own, others = networks_of(folder)
     space, costs = at_depth(SPACE, 2), count_costs(at_depth(SPACE, 2), "macs")
-    assert len(own) == len(others) == 3 and found["trials"] == 2 + 3 + 3
+    assert len(own) == len(others) == 3 and found["trials"] == 2 + 3 + 3 + 2
     for one, other in zip(own, others, strict=True):
         expected = carried(SPACE.parse(one.network), SPACE, space)
         assert other.network == space.string(expected) != one.network
@@ -73,7 +76,7 @@ def test_other_depths_change_no_figure_of_the_comparison(
     assert [json.loads(row["settings"]) for row in rows if row["method"] == "random-network"] == [{}] * 3 + [
         {"depth": 2}
     ] * 3
-    assert all(row["training_passes"] > 0 for row in rows)
+    assert all(row["training_passes"] > 0 for row in rows if row["validation"] is not None)
 
 
 def test_they_go_on_where_they_were_stopped(
@@ -97,7 +100,7 @@ def test_runs_with_and_without_are_judged_together(
     shutil.copytree(plain[0], first)
     shutil.copytree(deep[0], second)
     found = printed("report", first, second)
-    assert found["tasks"][0]["depth_gap"] == deep[1]["tasks"][0]["depth_gap"] and found["trials"] == 8
+    assert found["tasks"][0]["depth_gap"] == deep[1]["tasks"][0]["depth_gap"] and found["trials"] == 10
 
 
 def test_an_older_run_without_scores_is_judged_with_a_new_one(
@@ -111,7 +114,7 @@ def test_an_older_run_without_scores_is_judged_with_a_new_one(
         del record["incumbents"]
         path.write_text(json.dumps(record))
     for order in ((first, second), (second, first)):
-        assert printed("report", *order)["trials"] == 8, "a trial of both runs counts once"
+        assert printed("report", *order)["trials"] == 10, "a trial of both runs counts once"
         (row,) = json.loads((order[0] / "bench-compared.json").read_text())["tasks"][0]["methods"]
         assert len(row["curve"]["cross_entropy"]) > 1, "and with what the new record knows"
 
@@ -124,6 +127,48 @@ def test_a_table_of_one_depth_gives_no_cost_at_another(tmp_path: Path) -> None:
     assert all(r.cost is not None and r.cost.unit == "ms" for r in own) and all(r.cost is None for r in others)
     first, second = found["tasks"][0]["depth_gap"]["depths"]
     assert "cost" in first and "cost" not in second
+
+
+def test_every_supernet_scores_the_random_networks_as_its_methods_do(
+    deep: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, found = deep
+    ranked = [r for r in read(folder / "records") if r.validation is None]
+    assert [r.trial.search_seed for r in ranked] == [0, 1] and not any(r.queries for r in ranked)
+    own, _ = networks_of(folder)
+    monkeypatch.setattr(Data, "open_test", lambda self: pytest.fail("the test part is not read"))
+    for record in ranked:
+        task = image_trials.opened("digits", "", json.dumps(record.trial.protocol["asked"]))
+        problem = task.problem(record.trial.search_seed)
+        supernet, _ = image_trials.supernet_of(problem, record.trial, folder / "supernets")
+        scorer = Scorer.of(problem, supernet)
+        scores = {r.trial.search_seed: scorer(SPACE.parse(r.network)) for r in own}
+        assert record.scores == pytest.approx(scores, rel=1e-5) and len(set(scores.values())) == 3
+        assert record.spent("forward", "ranking") == scorer.passes == 3 * scorer.images() == record.spent("forward")
+        assert record.network == own[min(scores, key=lambda number: scores[number])].network
+        again = image_ranking.run_trial({"data": None, "supernets": str(folder / "supernets")}, record.trial)
+        assert again.scores == record.scores
+    ranks = found["tasks"][0]["supernet_ranks"]
+    assert len(ranks["seeds"]) == 2 and "3 networks are too few" in ranks["sentence"]
+    values = [-ranked[0].scores[number] for number in range(3)]
+    tau = kendalltau(values, [r.validation for r in own])[0]
+    assert ranks["seeds"][0]["validation"]["tau"] == pytest.approx(tau, nan_ok=True)
+
+
+def test_they_are_scored_after_the_searches(deep: tuple[Path, dict[str, Any]]) -> None:
+    kinds = {r.trial.digest: r.validation is None for r in read(deep[0] / "records")}
+    ended = [kinds[json.loads(line)["trial"]] for line in (deep[0] / "timing.jsonl").read_text().splitlines()]
+    assert ended == [False] * 8 + [True] * 2
+
+
+def test_random_networks_of_a_later_first_seed_keep_their_numbers(tmp_path: Path) -> None:
+    few = [1 if value == 2 else 2 if value == 3 else value for value in RANKED]
+    printed(*few, "--seed", 2, "--out", tmp_path / "run")
+    own, _ = networks_of(tmp_path / "run")
+    (record,) = (r for r in read(tmp_path / "run" / "records") if r.validation is None)
+    assert set(record.scores) == {2, 3} == {r.trial.search_seed for r in own}
+    best = min(record.scores, key=lambda number: record.scores[number])
+    assert record.network == next(r.network for r in own if r.trial.search_seed == best)
 
 
 @pytest.mark.parametrize(

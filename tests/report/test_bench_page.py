@@ -53,6 +53,12 @@ def depth_gap() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def supernet_ranks() -> dict[str, Any]:
+    seeds = [{"seed": s, "validation": agreed(0.25 + s, -0.75, 0.5), "test": agreed(0.5, 0.2, 0.8)} for s in (0, 1)]
+    both = {"validation": agreed(0.75, -0.1, 0.9), "test": agreed(0.5, 0.3, 0.7)}
+    return {**both, "seeds": seeds, "forward": 3872.0, "sentence": "8 networks do not show it"}
+
+
 def summary(name: str = EVIL) -> dict[str, Any]:
     tests = [
         ("accuracy", "random", "random networks", 3.0, 0.3, "random is not different from random networks (+3.00)"),
@@ -85,7 +91,7 @@ def summary(name: str = EVIL) -> dict[str, Any]:
                 "networks": 4096, "seeds": 3, "tau": 0.88, "tau_top": 0.4, "best_place": 12.5, "difference": 0.2,
                 "most": 1.1,
             },
-            "depth_gap": depth_gap(),
+            "depth_gap": depth_gap(), "supernet_ranks": supernet_ranks(),
             "methods": [
                 method("random", 83.0, [10.0, 5.0, 2.0], tests[0][5], 0.3),
                 method(name, 86.0, [10.0, 1.0, 0.1], tests[1][5], 0.001),
@@ -131,6 +137,21 @@ def test_the_depth_gap_has_its_intervals_and_says_what_they_include() -> None:
     assert "random networks at depth 2 – – – – – 2 500 82.000" in words, "the ledger has their trainings"
     made["tasks"][0]["depth_gap"] = None
     assert "Depth" not in text_of(render_bench(made)) and "at depth" not in text_of(render_bench(made))
+
+
+def test_the_supernets_ranking_has_a_row_a_seed_and_their_mean() -> None:
+    made = summary("weaknas")
+    for row in made["tasks"][0]["methods"]:
+        row["ledger"] |= {"search_passes": 700.0, "forward": 300.0, "training": 2500.0}
+    words = text_of(render_bench(made))
+    assert "search seed 0 8 0.25 [-0.75, 0.50] 0.50 [0.20, 0.80]" in words
+    assert "search seed 1 8 1.25 [-0.75, 0.50] 0.50 [0.20, 0.80]" in words
+    assert "mean of 2 8 0.75 [-0.10, 0.90] 0.50 [0.30, 0.70]" in words and "8 networks do not show it." in words
+    assert "random networks, scored by a supernet – – – – 3 872 – –" in words, "its passes are stated apart"
+    del made["tasks"][0]["supernet_ranks"]["seeds"][1]
+    assert "mean of" not in text_of(render_bench(made)), "one seed is no mean"
+    made["tasks"][0]["supernet_ranks"] = None
+    assert "scored by" not in text_of(render_bench(made)) and "Supernet's ranking" not in render_bench(made)
 
 
 def test_the_best_scores_so_far_are_drawn_where_their_figures_are() -> None:
@@ -192,7 +213,10 @@ def test_names_are_text_on_the_page() -> None:
     ["tasks", 0, "depth_gap", "depths", 1, "test_interval"], ["tasks", 0, "depth_gap", "pairs"],
     ["tasks", 0, "depth_gap", "pairs", 0, "test"], ["tasks", 0, "depth_gap", "pairs", 0, "test", "tau_interval"],
     ["tasks", 0, "depth_gap", "pairs", 0, "sentence"], ["tasks", 0, "random_search", "holds"],
-    ["tasks", 0, "methods", 1, "hypervolume", "mean"],
+    ["tasks", 0, "methods", 1, "hypervolume", "mean"], ["tasks", 0, "supernet_ranks"],
+    ["tasks", 0, "supernet_ranks", "seeds"], ["tasks", 0, "supernet_ranks", "seeds", 0, "test"],
+    ["tasks", 0, "supernet_ranks", "validation"], ["tasks", 0, "supernet_ranks", "sentence"],
+    ["tasks", 0, "supernet_ranks", "forward"],
 ])  # fmt: skip
 @pytest.mark.parametrize("absent", [True, False])
 def test_a_part_may_be_missing(path: list[Any], absent: bool) -> None:

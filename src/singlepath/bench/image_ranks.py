@@ -1,9 +1,11 @@
-"""What the random networks of images, all trained alike, say about rankings: whether they hold at another depth.
+"""What the random networks of images, all trained alike, say about rankings.
 
-    depth gap = Kendall's tau of the accuracies of the same networks at two depths
+    depth gap      = Kendall's tau of the accuracies of the same networks at two depths
+    supernet ranks = mean over search seeds of Kendall's tau of -CE by the supernet and the trained accuracy
 
 "NAS evaluation is frustratingly hard" (arXiv 1912.12522, section 5) measures 0.54 between 8 and 20 cells of 32 networks
-of the DARTS space: what ranks networks at the depth it searches at cannot rank them better at the other one.
+of the DARTS space: what ranks networks at the depth it searches at cannot rank them better at the other one. And a
+search on a supernet chooses by the supernet's ranking.
 """
 
 from __future__ import annotations
@@ -14,14 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from singlepath.bench.agreement import agreement, agreement_words
+from singlepath.bench.agreement import Agreement, agreement, agreement_words
 from singlepath.bench.per_search import Figure, accuracies, by_search, cost_of, interval
+from singlepath.bench.protocol import SUPERNET_SCORES
 from singlepath.bench.records import Record
 from singlepath.spaces.depth import depth_of
 
-__all__ = ["depth_gap"]
+__all__ = ["depth_gap", "image_ranks", "supernet_ranks"]
 
 FIGURES: dict[str, Figure] = {"test": lambda record: record.test, "validation": lambda record: record.validation}
+
+
+def image_ranks(networks: Sequence[Record], beside: Sequence[Record]) -> dict[str, Any]:
+    """Both, of the random networks of a task and of the trials beside its comparison."""
+    scores = [record for record in beside if record.trial.method == SUPERNET_SCORES]
+    deeper = [record for record in beside if record.trial.method != SUPERNET_SCORES]
+    return {"depth_gap": depth_gap([*networks, *deeper]), "supernet_ranks": supernet_ranks(networks, scores)}
+
+
+# -- depth ------------------------------------------------------------------------------------------------------------
 
 
 def depth_gap(networks: Sequence[Record]) -> dict[str, Any] | None:
@@ -61,7 +74,7 @@ def _pair(depths: tuple[int, int], groups: tuple[Sequence[Record], Sequence[Reco
     found = {name: _matched(*(by_search(group, figure) for group in groups)) for name, figure in FIGURES.items()}
     agreed = {name: agreement(*both) for name, both in found.items() if both[0]}
     first, second = depths
-    row = {"first": first, "second": second, **{name: each._asdict() for name, each in agreed.items()}}
+    row = {"first": first, "second": second, **_plain(agreed)}
     if "test" in agreed:
         row["sentence"] = agreement_words(f"test accuracies at depth {first}", f"at depth {second}", agreed["test"])
     return row
@@ -71,3 +84,48 @@ def _matched(first: Mapping[int, float], second: Mapping[int, float]) -> tuple[l
     """The figures of the networks that both have, in one order."""
     both = [number for number in first if number in second]
     return [first[number] for number in both], [second[number] for number in both]
+
+
+# -- the supernet -----------------------------------------------------------------------------------------------------
+
+
+def supernet_ranks(networks: Sequence[Record], scores: Sequence[Record]) -> dict[str, Any] | None:
+    """The supernets' scores beside what the random networks are worth when trained; None where nothing was scored.
+
+    Positive where the supernet ranks as training does: a lower cross-entropy with a higher accuracy.
+
+    Returns:
+        ``seeds``: for each search seed `Agreement` of its scores with validation and with test accuracies;
+        ``validation``, ``test``: of the networks that all supernets scored, the mean over these; ``forward``: passes
+        that scoring them took, a mean too; and a sentence about ``validation``.
+    """
+    by_seed: dict[int, dict[int, float]] = {}
+    for record in scores:
+        by_seed.setdefault(record.trial.search_seed, {}).update(record.scores)
+    trained = {name: by_search(networks, figure) for name, figure in FIGURES.items()}
+    rows = [{"seed": seed, **_plain(_with_training([by_seed[seed]], trained))} for seed in sorted(by_seed)]
+    together = _with_training(list(by_seed.values()), trained) if by_seed else {}
+    if "validation" not in together:
+        return None
+    first = "the supernet's scores" if len(rows) == 1 else f"the scores of {len(rows)} supernets"
+    spent = sum(record.spent("forward", "ranking") for record in scores)
+    sentence = agreement_words(first, "the trained networks' validation accuracies", together["validation"])
+    return {**_plain(together), "forward": spent / len(rows), "seeds": rows, "sentence": sentence}
+
+
+def _plain(found: Mapping[str, Agreement]) -> dict[str, Any]:
+    return {name: each._asdict() for name, each in found.items()}
+
+
+def _with_training(
+    scores: Sequence[Mapping[int, float]], trained: Mapping[str, Mapping[int, float]]
+) -> dict[str, Agreement]:  # fmt: skip
+    """Agreement of several supernets' rankings with each figure, of the networks that have it and all scores."""
+    found = {}
+    for name, figures in trained.items():
+        both = [number for number in figures if all(number in each for each in scores)]
+        if both:
+            found[name] = agreement(
+                [[-each[number] for number in both] for each in scores], [figures[number] for number in both]
+            )
+    return found

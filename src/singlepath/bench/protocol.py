@@ -29,13 +29,14 @@ from singlepath.spaces import parse_id
 from singlepath.spaces.depth import depth_of
 
 __all__ = [
-    "OURS", "RANDOM", "RANDOM_NETWORK", "Comparison", "Contender", "Job", "contender", "contenders_of", "fill",
-    "is_beside", "name_of", "trials_of",
+    "OURS", "RANDOM", "RANDOM_NETWORK", "SUPERNET_SCORES", "Comparison", "Contender", "Job", "contender",
+    "contenders_of", "fill", "is_beside", "name_of", "ranking_trials", "trials_of",
 ]  # fmt: skip
 
 RANDOM = "random"  # random search, the baseline of searches
 RANDOM_NETWORK = "random-network"  # one network drawn uniformly, searched by nothing: the baseline of spaces
 OURS = "single-path"  # the default search's own selection; it needs a supernet, so it is for images only
+SUPERNET_SCORES = "supernet-scores"  # of the random networks, by the supernet of a search seed
 OWN_SETTINGS = {"select": "score"}
 SELECTS = ("score", "perturbation")  # that need no trained gates
 TRAINING_SEEDS = 1_000  # the first training seed: apart from all search seeds that people type
@@ -159,8 +160,7 @@ def trials_of(comparison: Comparison, task: str, protocol: Mapping[str, Any]) ->
 
     `protocol` is what results of the task depend on beside the method; the queries spent on tuning join it.
     """
-    whole = {**protocol, "tuning": {c.name: c.tuning for c in comparison.contenders if c.tuning}}
-    budget = {"queries": comparison.queries}
+    whole, budget = _recipe(comparison, protocol)
     count = comparison.trainings
 
     def trainings(i: int) -> list[int | None]:
@@ -184,9 +184,24 @@ def trials_of(comparison: Comparison, task: str, protocol: Mapping[str, Any]) ->
     return (*searches, *networks)
 
 
+def ranking_trials(comparison: Comparison, task: str, protocol: Mapping[str, Any]) -> tuple[Trial, ...]:
+    """The random networks scored by the supernet of every search seed: a trial each."""
+    whole, budget = _recipe(comparison, protocol)
+    settings = {"first": comparison.seed, "networks": comparison.networks}
+    seeds = range(comparison.seed, comparison.seed + comparison.seeds)
+    return tuple(Trial(task, SUPERNET_SCORES, seed, None, settings, whole, budget) for seed in seeds)
+
+
+def _recipe(comparison: Comparison, protocol: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Protocol and budget of all trials on a task."""
+    tuning = {c.name: c.tuning for c in comparison.contenders if c.tuning}
+    return {**protocol, "tuning": tuning}, {"queries": comparison.queries}
+
+
 def is_beside(trial: Trial) -> bool:
-    """Whether a trial stands beside the comparison: a random network at a depth that is not the searched one."""
-    return trial.method == RANDOM_NETWORK and bool(trial.settings)
+    """Whether a trial stands beside the comparison: scores of random networks, or one at a depth that is not the
+    searched one."""
+    return trial.method == SUPERNET_SCORES or (trial.method == RANDOM_NETWORK and bool(trial.settings))
 
 
 def fill(

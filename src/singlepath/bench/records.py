@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -76,7 +76,7 @@ class Trial:
 class Entry:
     """One line of the cost ledger; `unit` says of what, "queries" or "passes" (an image through a network, trained)."""
 
-    phase: Literal["search", "tuning", "training"]
+    phase: Literal["search", "tuning", "training", "ranking"]
     unit: str
     amount: float
 
@@ -106,19 +106,20 @@ class Record:
 
     Attributes:
         network: the best validated network, as its task writes it.
-        validation: its validation value, what the search went by.
+        validation: its validation value, what the search went by; None where a supernet scored networks and no more.
         test: its test value, read once at the end; None where it was not read.
         ledger: all that was spent, tuning included.
         curve: what was found when, by ascending queries: every query, or those that improved.
         versions, commit: of the code, as `runs.environment` gives them.
         cost: of the network; None where nothing was counted, and in records older than this field.
         hypervolume: of cost and validation value of all networks asked, per cent of the whole table's; None likewise.
+        scores: held-out cross-entropy of random networks by the supernet of the search seed, nats, by their numbers.
         incumbents: the best held-out scores so far of a search on a supernet; no test image has a part in them.
     """
 
     trial: Trial
     network: str
-    validation: float
+    validation: float | None
     test: float | None
     ledger: tuple[Entry, ...]
     curve: tuple[Point, ...]
@@ -127,6 +128,7 @@ class Record:
     cost: Cost | None = None
     hypervolume: float | None = None
     incumbents: tuple[Incumbent, ...] = ()
+    scores: Mapping[int, float] = field(default_factory=dict)
 
     def spent(self, unit: str, phase: str | None = None) -> float:
         """Sum of the ledger in one unit, over all phases or one."""
@@ -218,10 +220,11 @@ def impossible(record: Record) -> str:
     at = [point.queries for point in record.curve]
     cost = record.cost.amount if record.cost else None
     measured = [v for p in (record, *record.curve) for v in (p.validation, p.test)]
-    figures = [cost, record.hypervolume, *at, *measured, *(each.cross_entropy for each in record.incumbents)]
+    scores = [*(each.cross_entropy for each in record.incumbents), *record.scores.values()]
+    figures = [cost, record.hypervolume, *at, *measured, *scores]
     if not all(figure is None or math.isfinite(figure) for figure in figures):
         return "a figure is not finite"
-    if not at or sorted(set(at)) != at:
+    if bool(at) != (record.validation is not None) or sorted(set(at)) != at:
         return "its curve is empty or does not ascend"
     scored = [each.scored for each in record.incumbents]
     if sorted(set(scored)) != scored or (scored and not 0 < scored[0] <= scored[-1] <= max(1, record.queries)):

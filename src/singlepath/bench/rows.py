@@ -25,6 +25,7 @@ def row(record: Record) -> dict[str, Any]:
         "settings": trial.settings,
         "protocol": trial.protocol,
         "budget": trial.budget,
+        "scores": {str(number): score for number, score in record.scores.items()},
         "versions": record.versions,
     }
     return {
@@ -50,7 +51,7 @@ def write_parquet(path: Path, records: Sequence[Record]) -> Path:
     costs = sorted({f"{e.phase}_{e.unit}" for r in records for e in r.ledger})
     types |= dict.fromkeys(("validation", "test", "cost", "hypervolume", *costs), arrow.float64())
     first = ("task", "method", "contender", "search_seed", "training_seed", "network", "validation", "test")
-    more = ("settings", "protocol", "budget", "versions", "curve", "incumbents", "commit", "digest")
+    more = ("settings", "protocol", "budget", "versions", "curve", "incumbents", "scores", "commit", "digest")
     names = (*first, "cost", "cost_of", "cost_unit", "hypervolume", *costs, *more)
     schema = arrow.schema([(name, types.get(name, arrow.string())) for name in names])
     table = arrow.Table.from_pylist([dict.fromkeys(costs, 0.0) | r for r in rows], schema=schema)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from singlepath.bench import stats
-from singlepath.bench.image_ranks import depth_gap
+from singlepath.bench.image_ranks import image_ranks
 from singlepath.bench.per_search import accuracies, cost_of, interval, per_search
 from singlepath.bench.protocol import RANDOM, RANDOM_NETWORK, is_beside, name_of
 from singlepath.bench.ranks import seed_matrix, seed_ranks
@@ -55,7 +55,7 @@ def summarise(
         "alpha": stats.ALPHA, "level": stats.LEVEL,
         "tasks": [
             _task(name, groups, facts.get(name), accuracy)
-            | {"depth_gap": depth_gap([*groups.get(RANDOM_NETWORK, []), *beside.get(name, [])])}
+            | image_ranks(groups.get(RANDOM_NETWORK, []), beside.get(name, []))
             for name, groups in tasks.items()
         ],
         "tests": [*accuracy, *queries],
@@ -131,7 +131,11 @@ def _task(name: str, groups: Groups, table: Mapping[str, Any] | None, accuracy: 
 def _best(groups: Groups) -> float | None:
     """The best validated of all; None where every network had a training of its own, whose luck it would be."""
     every = [record for group in groups.values() for record in group]
-    return None if any(r.trial.training_seed is not None for r in every) else max(r.validation for r in every)
+    return None if any(r.trial.training_seed is not None for r in every) else max(_validations(every))
+
+
+def _validations(group: Sequence[Record]) -> list[float]:
+    return [r.validation for r in group if r.validation is not None]
 
 
 def _method(
@@ -144,7 +148,7 @@ def _method(
     row: dict[str, Any] = {
         "method": label, "runs": found.runs, "test": found.mean, "test_interval": interval(tests),
         "test_sd": found.sample_sd, "test_low": found.low, "test_high": found.high,
-        "validation": float(np.mean([r.validation for r in group])),
+        "validation": float(np.mean(_validations(group))),
         "ledger": {"search": searched, "tuning": tuned, "total": searched + tuned, **_passes(group)},
         "settings": dict(group[0].trial.settings), **cost_of(group),
     }  # fmt: skip

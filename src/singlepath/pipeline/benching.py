@@ -24,12 +24,12 @@ import typer
 from singlepath.bench import records, tabular
 from singlepath.bench.ablation import ablation
 from singlepath.bench.engines import Done, Engine, make_engine
-from singlepath.bench.protocol import OURS, Comparison, Job, contender, contenders_of, fill, trials_of
+from singlepath.bench.protocol import OURS, Comparison, Job, contender, contenders_of, fill, ranking_trials, trials_of
 from singlepath.bench.rows import write_parquet
 from singlepath.bench.summary import WITHIN, summarise
 from singlepath.bench.tasks import TASKS
 from singlepath.errors import unknown, user_error
-from singlepath.pipeline import image_trials
+from singlepath.pipeline import image_ranking, image_trials
 from singlepath.pipeline import options as o
 from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.setup import default_out
@@ -260,6 +260,7 @@ class Work(NamedTuple):
 
     Attributes:
         run, setting: of a `Job`.
+        ranking: what scores the random networks by the supernets; empty where there are none.
         protocols: of every task.
         facts: what a table says about itself, for the queries spent on it.
         pool: networks of the first task, for an ablation.
@@ -270,6 +271,7 @@ class Work(NamedTuple):
     protocols: dict[str, dict[str, Any]]
     facts: Callable[[str, list[float]], dict[str, Any] | None]
     pool: Callable[[], Pool]
+    ranking: str = ""
 
 
 def _tables(compared: Comparison, options: Mapping[str, Any]) -> Work:
@@ -296,12 +298,14 @@ def _images(run: Run, compared: Comparison, options: Mapping[str, Any]) -> Work:
     first = compared.tasks[0]
     return Work(
         image_trials.RUN, setting, protocols, lambda name, spent: None,
-        lambda: image_trials.pool_of(first, data, protocols[first], options["cost"]),
+        lambda: image_trials.pool_of(first, data, protocols[first], options["cost"]), image_ranking.RUN,
     )  # fmt: skip
 
 
 def _run_all(run: Run, compared: Comparison, work: Work, engine: Engine, workers: int) -> list[records.Record]:
     jobs = [Job(work.run, work.setting, trials_of(compared, name, work.protocols[name])) for name in compared.tasks]
+    if work.ranking:  # after the searches, whose supernets it reads
+        jobs += [Job(work.ranking, work.setting, ranking_trials(compared, *each)) for each in work.protocols.items()]
     with progress("bench") as shown:
 
         def told(done: Done | None, count: int, total: int) -> None:
@@ -379,7 +383,8 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
             if cost := row.get("cost"):
                 words += f", cost {cost['mean']:.4g} {cost['unit']}"
             lines.append(words)
-        lines += [f"  {pair['sentence']}" for pair in (task["depth_gap"] or {}).get("pairs", []) if "sentence" in pair]
+        ranks = [*(task["depth_gap"] or {}).get("pairs", []), task["supernet_ranks"] or {}]
+        lines += [f"  {each['sentence']}" for each in ranks if "sentence" in each]
     tests = [f"{row['task']}: {row['sentence']}" for row in summary["tests"]]
     more = len(tests) - SENTENCES
     return lines + tests[:SENTENCES] + ([f"{more} more are on the page"] if more > 0 else [])

@@ -10,6 +10,8 @@ from the same space and budget and trained alike; with `--depths` also as what i
 (`spaces.depth`), whatever that costs. Budgets count MACs or parameters, or take a device's table (`--cost`):
 nothing is timed, so a comparison gives the same figures on any machine of one architecture.
 
+How the supernets rank the random networks is another kind of trial (`image_ranking`).
+
 Passes in the ledger: "passes" are images through a network that is trained, "forward" those that only score.
 """
 
@@ -54,7 +56,10 @@ from singlepath.supernet import Supernet
 from singlepath.training import Recipe, evaluate, get_recipe, train_network
 from singlepath.training.loop import fit
 
-__all__ = ["PROTOCOLS", "RUN", "ImageTask", "located", "named", "opened", "pool_of", "protocol_of", "run_trial"]
+__all__ = [
+    "PROTOCOLS", "RUN", "ImageTask", "device_of", "located", "named", "opened", "pool_of", "protocol_of",
+    "random_networks", "run_trial", "supernet_of", "task_of",
+]  # fmt: skip
 
 RUN = f"{__name__}:run_trial"
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -231,8 +236,7 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     """A search or a random network, trained and tested; `setting` has the folders of the data and of the supernets, and
     the cost as it was typed."""
     torch.set_num_threads(1)  # sums depend on their number
-    where = device_of(trial)
-    task = _opened(trial.task, setting["data"], trial.protocol, setting.get("cost", trial.protocol["asked"]["cost"]))
+    where, task = device_of(trial), task_of(setting, trial)
     space = task.space
     if trial.method == RANDOM_NETWORK:
         found, ledger, best = random_network(task, trial.search_seed), [Entry("search", "queries", 0)], ()
@@ -261,6 +265,12 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
     )
 
 
+def task_of(setting: Mapping[str, Any], trial: Trial) -> ImageTask:
+    """The task of a trial, opened where it runs."""
+    cost = setting.get("cost", trial.protocol["asked"]["cost"])
+    return _opened(trial.task, setting["data"], trial.protocol, cost)
+
+
 def network_cost(task: ImageTask, space: Space, network: Architecture) -> Cost | None:
     """What a network of the task's space, or of a deeper one, costs; None where a table knows nothing of its depth."""
     costs = task.budget.costs
@@ -287,14 +297,22 @@ def device_of(trial: Trial) -> str:
 
 
 def random_network(task: ImageTask, number: int) -> Architecture:
-    """The number-th of one random order of the budget's networks: distinct, and the same ones however many."""
-    rng = generator(SPLIT_SEED, "random networks")
-    found, _ = networks_of(task.space, task.budget, number + 1, rng)
-    if len(found) <= number:
+    """The number-th of `random_networks`."""
+    return random_networks(task, number + 1)[number]
+
+
+def random_networks(task: ImageTask, count: int) -> list[Architecture]:
+    """The first ones of one random order of the budget's networks: distinct, and the same ones however many.
+
+    Raises:
+        UserError: the budget has fewer.
+    """
+    found, _ = networks_of(task.space, task.budget, count, generator(SPLIT_SEED, "random networks"))
+    if len(found) < count:
         raise user_error(
-            f"{number + 1} random networks", f"this budget has {len(found)}", f"type --seed 0 --networks {len(found)}"
+            f"{count} random networks", f"this budget has {len(found)}", f"type --seed 0 --networks {len(found)}"
         )
-    return found[number]
+    return found
 
 
 def searched(

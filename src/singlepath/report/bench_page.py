@@ -21,7 +21,7 @@ from singlepath.report.bench_cells import (
     with_interval,
 )  # fmt: skip
 from singlepath.report.bench_charts import curves
-from singlepath.report.bench_ranks import depth_section, seed_section
+from singlepath.report.bench_ranks import depth_section, seed_section, supernet_section
 from singlepath.report.fields import missing, short
 from singlepath.report.markup import Safe, el, join, scroll, table
 from singlepath.report.numbers import number, signed
@@ -59,7 +59,8 @@ def render_bench(summary: Values) -> str:
     ]
     ranks = {
         "ranks": ("Training seeds", seed_section(tasks)),
-        "depths": ("Depth", depth_section(tasks, _level(summary))),
+        "depths": ("Depth gap", depth_section(tasks, _level(summary))),
+        "supernets": ("Supernet's ranking", supernet_section(tasks, _level(summary))),
     }
     sections += [(key, name, section) for key, (name, section) in ranks.items() if section is not None]
     sections.append(("again", "Have it again", _again(summary)))
@@ -292,11 +293,22 @@ def _ledger(task: Values, key: str) -> Safe | None:
         rows.append([short(row.get("method"), 80), *figures, *more, figure(row, "test", f"{place}.test", 3)])
         asked = [*PASSES.values()] if passes else ["Random search with as many, %"]
         columns = ["Method", "Search", "Tuning", "Queries in all", *asked, "The method, %"]
-    for i, row in enumerate(rows_of(part(task, "depth_gap"), "depths") if PASSES["training"] in columns else []):
+    if PASSES["training"] in columns:
+        rows += _beside(task, key)
+    return scroll("Ledger", table(short(task.get("task"), 60), columns, rows)) if rows else None
+
+
+def _beside(task: Values, key: str) -> list[list[Any]]:
+    """What random networks took beside the comparison: trainings at several depths, scores by a supernet."""
+    rows = []
+    for i, row in enumerate(rows_of(part(task, "depth_gap"), "depths")):
         place, name = f"{key}.depth_gap.depths.{i}", f"random networks at depth {short(row.get('depth'), 9)}"
         spent = figure(row, "training", f"{place}.training", 0, thousands)
-        rows.append([name, *["–"] * (len(columns) - 3), spent, figure(row, "test", f"{place}.test", 3)])
-    return scroll("Ledger", table(short(task.get("task"), 60), columns, rows)) if rows else None
+        rows.append([name, *["–"] * 5, spent, figure(row, "test", f"{place}.test", 3)])
+    if ranks := part(task, "supernet_ranks"):
+        spent = figure(ranks, "forward", f"{key}.supernet_ranks.forward", 0, thousands)
+        rows.append(["random networks, scored by a supernet", *["–"] * 4, spent, "–", "–"])
+    return rows
 
 
 def _again(summary: Values) -> Safe:

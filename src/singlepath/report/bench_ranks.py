@@ -1,4 +1,4 @@
-"""What a benchmark says about rankings: under another training seed, and at another depth."""
+"""What a benchmark says about rankings: under another training seed, at another depth, and by the supernet."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from singlepath.report.fields import short
 from singlepath.report.markup import Safe, el, join, scroll, table
 from singlepath.report.numbers import number
 
-__all__ = ["depth_section", "seed_section"]
+__all__ = ["depth_section", "seed_section", "supernet_section"]
 
 Tasks = list[dict[str, Any]]
+MOST_SEEDS = 30
 COEFFICIENTS = {"tau": "Kendall's tau", "rho": "Spearman's rho"}
 
 
@@ -106,3 +107,42 @@ def correlations(title: str, rows: list[tuple[str, Values, str]]) -> Safe:
         for name, values, key in rows
     ]  # fmt: skip
     return scroll("Rank correlations", table(title, ["", "Networks", *COEFFICIENTS.values()], cells))
+
+
+# -- the supernet -----------------------------------------------------------------------------------------------------
+
+
+def supernet_section(tasks: Tasks, level: str) -> Safe | None:
+    """How far supernets rank the random networks as training does; None where none scored them."""
+    shown = [(task, f"tasks.{i}.supernet_ranks") for i, task in enumerate(tasks) if part(task, "supernet_ranks")]
+    intro = el(
+        "p", "The random networks scored by the supernet of every search seed, as the methods score theirs, and ranked "
+        "beside their own trainings: a tau of 1 where a lower held-out cross-entropy always goes with a higher "
+        "accuracy. No query of any method pays for it; its forward passes are in the ledger.",
+    )  # fmt: skip
+    return join(intro, *[_supernets(task, key, level) for task, key in shown]) if shown else None
+
+
+def _supernets(task: Values, key: str, level: str) -> Safe:
+    found, name = part(task, "supernet_ranks"), short(task.get("task"), 60)
+    seeds = rows_of(found, "seeds")
+    rows = [
+        [f"search seed {short(row.get('seed'), 20)}", *_taus(row, f"{key}.seeds.{i}")]
+        for i, row in enumerate(seeds[:MOST_SEEDS])
+    ]  # fmt: skip
+    rows += [[f"mean of {len(seeds)}", *_taus(found, key)]] if len(seeds) > 1 else []
+    title = f"{name}: Kendall's tau, {level} bootstrap intervals over networks"
+    columns = ["Supernet", "Networks", "with held-out accuracy", "with test accuracy"]
+    return join(
+        scroll("Supernet ranks", table(title, columns, rows)),
+        el("p", f"{len(seeds) - MOST_SEEDS} seeds more are in the file.") if len(seeds) > MOST_SEEDS else None,
+        el("p", sentence(found)) if found.get("sentence") else None,
+    )
+
+
+def _taus(values: Values, key: str) -> list[Any]:
+    kinds = {kind: part(values, kind) for kind in ("validation", "test")}
+    return [
+        figure(kinds["validation"], "networks", f"{key}.validation.networks", 0),
+        *(with_interval(v.get("tau"), *bounds_of(v, "tau_interval"), f"{key}.{k}.tau") for k, v in kinds.items()),
+    ]  # fmt: skip
