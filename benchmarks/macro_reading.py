@@ -205,7 +205,7 @@ def shortlist(
 
 
 def random_rows(reader: Reader, truth: Truth, counts: Sequence[tuple[float, int]]) -> dict[str, Any]:
-    """Random search on the same supernet: as many random networks of each budget as ours scored for it, also shared."""
+    """Random search on the same supernet: so many random networks of each budget, scored whole and shared."""
     scorer, rows = reader.scorer(), list[Row]()
     for budget, count in sorted(counts, reverse=True):
         problem = reader.problem(budget)

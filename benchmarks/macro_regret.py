@@ -2,10 +2,11 @@
 
 The supernet of a seed (that of `macro_ranking`, read back where it is there) is trained once and read for every budget,
 largest first, scores shared, as `singlepath front` does. Contenders: a search for each budget (its supernet would be
-the same, since a warm-up knows no budget; nothing is shared); random search on the same supernet with as many
-scored networks; the network with most non-identity layers under the budget, and the one with most MACs (ties: by MACs,
-then the first by its choices); the best by true accuracy of 10 random names within 3 % below the budget, expected;
-one random name under it, expected; the paper mode with its lambda found by bisection (`--paper-passes`).
+the same, since a warm-up knows no budget; nothing is shared); random search on the same supernet with no more forward
+passes of scoring than ours (neither beside the 35 budgets); the network with most non-identity layers under the budget,
+and the one with most MACs (ties: by MACs, then the first by its choices); the best by true accuracy of 10 random names
+within 3 % below the budget, expected; one random name under it, expected; the paper mode with its lambda found by
+bisection (`--paper-passes`).
 
 Costs are image passes for all budgets of a row's set together: of training, and forward only of scoring and
 recalibration. Resumable: supernets, losses and results are kept under `--supernets` and `--out`; a result is made
@@ -18,7 +19,6 @@ again when the options, the weights or the search's code have changed.
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -104,13 +104,12 @@ def one_seed(
 
         def made(b: Sequence[float] = budgets) -> dict[str, Entry]:
             mine = our_rows(reader, truth, b, ours)
-            each = math.ceil(sum(r["scored"] for r in mine["rows"]) / len(b))
-            counts = [(r["budget"], each) for r in mine["rows"]]
             found = {OURS: mine | {"commit": commit()}}
-            if args.alone:
+            if args.alone or len(b) > len(NAMED):
                 return found
-            found[RANDOM] = random_rows(reader, truth, counts)
-            return found if len(b) > len(NAMED) else found | {EACH: separate_rows(reader, truth, b, ours)}
+            each = max(1, mine["cost"]["scoring"] // reader.base.images() // len(b))
+            found[RANDOM] = random_rows(reader, truth, [(budget, each) for budget in b])
+            return found | {EACH: separate_rows(reader, truth, b, ours)}
 
         found[name] = kept(args.out / f"{label}.json", made)
         if paper.passes and name != "sweep":

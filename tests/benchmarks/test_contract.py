@@ -76,9 +76,9 @@ def test_macro_regret(shared_data: Path, tmp_path: Path) -> None:
         rows = [r for c in contenders.values() for seed in c["seeds"] for r in seed["rows"]]
         assert min(r["regret"] for r in rows) >= 0
         assert not any(r["over"] for r in rows)
-        scored = [[r["scored"] for r in contenders[c]["seeds"][0]["rows"]] for c in ("ours", "random search")]
-        assert set(scored[1]) == {math.ceil(sum(scored[0]) / len(scored[0]))}  # both pay for as many networks
     five = found["results"]["named"]
+    ours, other = (five[c]["cost"]["scoring"] for c in ("ours", "random search"))
+    assert 0.5 * ours < other <= ours, "random search has the same passes, rounded down to whole networks"
     for name, regrets in REGRETS.items():
         assert five[name]["by_budget"] == pytest.approx(regrets, abs=0.01)
     shown = [r["accuracy"] + r["regret"] for r in five["ours"]["seeds"][0]["rows"]]
