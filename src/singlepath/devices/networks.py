@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from singlepath.spaces import make
 __all__ = ["Measured", "Opened", "measure_network", "time_networks", "unmeasurable"]
 
 ROUNDS = 60
+SESSIONS = 32  # kept open
 FEWEST = 5  # calibration networks a drift is read off
 Opened = tuple[Any, np.ndarray]  # a session of the table's runtime, and its input
 
@@ -93,11 +95,10 @@ def time_networks(
         return {name: Measured(None, reason=reason) for name in networks}
     runtime = get(table.runtime)
     then = [float(entry["ms"]) for entry in table.calibration]
-    with tempfile.TemporaryDirectory(prefix="singlepath-") as folder:
-        given: dict[str, NetworkSpec | Opened] = {f"given {name}": value for name, value in networks.items()}
-        given |= {f"calibration {i}": spec for i, spec in enumerate(calibration_networks(table))}
-        sessions = {name: opened(value, table, runtime, Path(folder)) for name, value in given.items()}
-        timings = time_interleaved(sessions, runtime, rounds, seed, progress)
+    given: dict[str, NetworkSpec | Opened] = {f"given {name}": value for name, value in networks.items()}
+    given |= {f"calibration {i}": spec for i, spec in enumerate(calibration_networks(table))}
+    sessions = {name: opened(value, table, runtime) for name, value in given.items()}
+    timings = time_interleaved(sessions, runtime, rounds, seed, progress)
     ratios = tuple(timings[f"calibration {i}"].ms / ms for i, ms in enumerate(then))
     drift = float(np.median(ratios))
     return {name: measured(timings[f"given {name}"], drift, ratios) for name in networks}
@@ -123,8 +124,13 @@ def calibration_networks(table: LatencyTable) -> list[NetworkSpec]:
     return [space.network(Architecture(space.id, tuple(entry["choices"]))) for entry in table.calibration]
 
 
-def opened(value: NetworkSpec | Opened, table: LatencyTable, runtime: Runtime, folder: Path) -> Opened:
-    if not isinstance(value, NetworkSpec):
-        return value
-    shape = (value.in_channels, value.input_size, value.input_size)
-    return open_session(runtime, build(value, 0), shape, folder, table.threads, table.batch)
+def opened(value: NetworkSpec | Opened, table: LatencyTable, runtime: Runtime) -> Opened:
+    return session_of(value, runtime, table.threads, table.batch) if isinstance(value, NetworkSpec) else value
+
+
+@lru_cache(maxsize=SESSIONS)
+def session_of(network: NetworkSpec, runtime: Runtime, threads: int, batch: int) -> Opened:
+    """A session with fresh weights. Kept: the calibration networks come back with everything that is timed."""
+    shape = (network.in_channels, network.input_size, network.input_size)
+    with tempfile.TemporaryDirectory(prefix="singlepath-") as folder:
+        return open_session(runtime, build(network, 0), shape, Path(folder), threads, batch)
