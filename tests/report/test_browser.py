@@ -55,6 +55,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
+def page_of(folder: Path) -> Path:
+    """The comparison in a folder, or its run's page."""
+    compared = folder / "report-compared.html"
+    return compared if compared.is_file() else folder / "report.html"
+
+
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that fails its test on any message of the console, any dialog and any request beyond the file."""
@@ -73,7 +79,7 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.mark.parametrize(("name", "count"), [("small", 10), ("mobile", 22)])
 def test_the_network_is_drawn(page: Any, folders: dict[str, Path], name: str, count: int) -> None:
     blocks = json.loads((folders[name] / "result.json").read_text("utf-8"))["blocks"]
-    page.goto((folders[name] / "report.html").as_uri())
+    page.goto(page_of(folders[name]).as_uri())
     groups = page.locator("svg.network g.block")
     assert groups.count() == count == len(blocks)
     for i, block in enumerate(blocks):
@@ -141,7 +147,7 @@ def test_values_are_those_of_the_result(page: Any, folders: dict[str, Path]) -> 
 def test_narrow_screens_do_not_scroll_sideways(page: Any, folders: dict[str, Path], name: str, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 380, "height": 800})
-    page.goto((folders[name] / "report.html").as_uri())
+    page.goto(page_of(folders[name]).as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(d => (d.open = true))")
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
     assert page.locator("svg.network").first.bounding_box()["width"] > 380
@@ -193,7 +199,7 @@ def test_the_front_is_drawn_where_its_figures_are(page: Any, folders: dict[str, 
 
 def test_it_prints_with_every_fold_open(page: Any, folders: dict[str, Path]) -> None:
     for name in ("small", "mobile", "front", "compared"):
-        page.goto((folders[name] / "report.html").as_uri())
+        page.goto(page_of(folders[name]).as_uri())
         pdf = page.pdf(format="A4")
         assert pdf.startswith(b"%PDF") and len(pdf) > 20_000
     page.goto((folders["small"] / "report.html").as_uri())
@@ -204,7 +210,7 @@ def test_it_prints_with_every_fold_open(page: Any, folders: dict[str, Path]) -> 
 
 
 def test_a_comparison_draws_every_network(page: Any, folders: dict[str, Path]) -> None:
-    page.goto((folders["compared"] / "report.html").as_uri())
+    page.goto(page_of(folders["compared"]).as_uri())
     assert page.locator("svg.network").count() == 3
     assert page.locator("table.compare thead th").all_text_contents() == ["compared", "small", "mobile"]
     assert "not trained yet" in page.locator("table.compare").text_content()

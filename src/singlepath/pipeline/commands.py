@@ -274,7 +274,7 @@ def report(
     run: o.RunFolder,
     others: Annotated[list[Path] | None, typer.Argument(help="more runs, to compare")] = None,
 ) -> dict[str, Any]:
-    """Rebuild the page of a run, or of several to compare; several of bench are judged together (report-compared.html).
+    """Rebuild the page of a run; of several, a comparison (report-compared.html); bench runs are judged together.
 
     Example: singlepath report runs/a
     """

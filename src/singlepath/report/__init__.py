@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from singlepath.report.bench_page import BENCH, render_bench
 from singlepath.report.page import render
 from singlepath.report.run_data import RunData, load
-from singlepath.runs import read_json
+from singlepath.runs import read_json, write_atomic
 
 __all__ = ["RunData", "load", "render", "render_bench", "write_report"]
 
+PAGE, COMPARED = "report.html", "report-compared.html"
+
 
 def write_report(run: Path, *others: Path) -> Path:
-    """Write ``report.html`` into the run's folder; with `others`, a comparison of all of them.
+    """Write ``report.html`` into the run's folder; with `others` ``report-compared.html``, which compares all.
 
     The folder of a benchmark gets the benchmark's page.
-
-    The page is complete or not there: it is written to a temporary name, flushed and renamed.
 
     Raises:
         UserError: a folder does not hold a run.
@@ -28,16 +26,4 @@ def write_report(run: Path, *others: Path) -> Path:
         page = render_bench(read_json(Path(run) / BENCH))
     else:
         page = render([load(Path(folder)) for folder in (run, *others)])
-    target = Path(run) / "report.html"
-    handle, temporary = tempfile.mkstemp(dir=run, prefix=".report-", suffix=".html")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page.encode("utf-8"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return target
+    return write_atomic(Path(run) / (COMPARED if others else PAGE), page)

@@ -3,7 +3,7 @@
 Source: "NAS-Bench-101: Towards Reproducible Neural Architecture Search" (arXiv 1902.09635, Apache-2.0). The published
 `nasbench_only108.tfrecord` (or `nasbench_full.tfrecord`) is read without TensorFlow and written once to a small file:
 
-    python -m singlepath.bench.tables.nasbench101 nasbench_only108.tfrecord DATA/nasbench101/nasbench101.npz
+    python -m singlepath.bench.tables nasbench101 nasbench_only108.tfrecord DATA/nasbench101/nasbench101.npz
 
 A record is JSON: [hash, epochs, adjacency bits row by row, operations, base64 of the message ModelMetrics]. Its last
 evaluation holds the accuracies at the end of training; those after 108 epochs are kept.
@@ -19,7 +19,6 @@ import base64
 import io
 import itertools
 import json
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -28,7 +27,6 @@ from typing import Any
 
 import numpy as np
 
-from singlepath.bench.tables.importer import main
 from singlepath.bench.tables.tfrecord import fields, records
 from singlepath.errors import unknown, user_error
 from singlepath.runs import write_atomic
@@ -129,7 +127,7 @@ def load(folder: Path) -> Table:
     if not path.is_file():
         raise user_error(
             f"{path} does not exist", "needed: the published table, imported",
-            f"type: python -m singlepath.bench.tables.nasbench101 nasbench_only108.tfrecord {path}",
+            f"type: python -m singlepath.bench.tables nasbench101 nasbench_only108.tfrecord {path}",
         )  # fmt: skip
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -257,7 +255,3 @@ def sequence(codes: np.ndarray) -> np.ndarray:
             out[rows, at : at + column] = edges[rows, :column, source]
             out[rows, at + column : at + column + 4] = kinds[rows, source - 1]
     return out
-
-
-if __name__ == "__main__":
-    sys.exit(main(import_published, "Write nasbench101.npz from the published TFRecord file."))

@@ -19,14 +19,12 @@ Latencies: 27 devices of HELP (arXiv 2106.08630, MIT), milliseconds, in the same
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from singlepath.bench.tables.importer import main
 from singlepath.errors import UserError, optional, user_error
 from singlepath.runs import write_atomic
 from singlepath.search.queries import Pool, one_hot
@@ -201,7 +199,3 @@ def digits_of(arch: str) -> str:
 
 def mean(values: Iterable[float]) -> float:
     return float(np.mean([float(v) for v in values]))
-
-
-if __name__ == "__main__":
-    sys.exit(main(import_published, "Write nasbench201.parquet from the published file."))
