@@ -102,10 +102,10 @@ def one_seed(
     for name, budgets in sets.items():
         label = f"{name}-{reader.stem}-{digest((asdict(ours), tuple(budgets), args.alone, code_digest()))}"
 
-        def made(b: Sequence[float] = budgets) -> dict[str, Entry]:
+        def made(b: Sequence[float] = budgets, set_name: str = name) -> dict[str, Entry]:
             mine = our_rows(reader, truth, b, ours)
             found = {OURS: mine | {"commit": commit()}}
-            if args.alone or len(b) > len(NAMED):
+            if args.alone or set_name == "sweep":
                 return found
             each = max(1, mine["cost"]["scoring"] // reader.base.images() // len(b))
             found[RANDOM] = random_rows(reader, truth, [(budget, each) for budget in b])

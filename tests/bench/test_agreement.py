@@ -38,12 +38,30 @@ def test_the_interval_is_that_of_networks_drawn_with_replacement() -> None:
     assert found.tau_interval[0] < half.tau_interval[0] < half.tau_interval[1] < found.tau_interval[1]
 
 
-def test_where_nothing_agrees_few_intervals_exclude_0() -> None:
+@pytest.mark.parametrize(("values", "most"), [(None, 0.08), (5, 0.1)])
+def test_where_nothing_agrees_few_intervals_exclude_0(values: int | None, most: float) -> None:
     rng = np.random.default_rng(0)
-    wrong = [
-        low > 0 or high < 0 for _ in range(200) for low, high in [agreement(*rng.normal(size=(2, 8))).tau_interval]
-    ]
-    assert np.mean(wrong) < 0.08
+    draws = [rng.integers(values, size=(2, 8)) if values else rng.normal(size=(2, 8)) for _ in range(200)]
+    wrong = [low > 0 or high < 0 for each in draws for low, high in [agreement(*each).tau_interval]]
+    assert np.mean(wrong) < most
+
+
+def test_means_of_the_same_accuracies_tie() -> None:
+    a, b, c = 100 * 13 / 297, 100 * 170 / 297, 100 * 291 / 297
+    first, second = float(np.mean([a, b, c])), float(np.mean([c, b, a])) + 1e-14
+    assert agreement([first, second, 1.0], [1, 2, 3]).tau == agreement([first, first, 1.0], [1, 2, 3]).tau
+
+
+def test_a_ranking_may_leave_networks_out() -> None:
+    x, y = pair(5, 20, 1.0)
+    left, right = x.copy(), x.copy()
+    left[12:], right[:8] = np.nan, np.nan
+    found = agreement([left, right], y)
+    assert found.networks == 20
+    assert found.tau == pytest.approx((agreement(x[:12], y[:12]).tau + agreement(x[8:], y[8:]).tau) / 2)
+    assert found.tau_interval[0] < found.tau < found.tau_interval[1]
+    right[:13] = np.nan
+    assert np.isnan(agreement([left, right], y).tau_interval).all(), "7 are too few"
 
 
 def test_several_rankings_are_averaged_over_the_same_draws() -> None:
@@ -76,7 +94,7 @@ def test_too_few_networks_have_no_interval() -> None:
                               "[-0.20, 0.80] includes 0"),
         (0.3, [0.0, 0.8], 8, "8 networks do not show whether A and B rank alike: the interval of Kendall's tau 0.30 "
                              "[0.00, 0.80] includes 0"),
-        (1.0, [np.nan, np.nan], 3, "3 networks are too few to say whether A and B rank alike: 6 needed"),
+        (1.0, [np.nan, np.nan], 3, "3 networks are too few to say whether A and B rank alike: 8 needed"),
         (np.nan, [np.nan, np.nan], 8, "A and B cannot be compared: one of them is the same for all 8 networks"),
     ],
 )  # fmt: skip

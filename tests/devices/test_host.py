@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from singlepath.costs import LatencyTable
-from singlepath.devices import device, hardware, measure, measure_network
+from singlepath.devices import device, hardware, measure, measure_network, networks
 from singlepath.devices.host import cpu_name
 from singlepath.errors import UserError
 from singlepath.spaces import make
@@ -75,6 +75,26 @@ def test_a_network_measured_again_is_as_predicted(table: LatencyTable) -> None:
     architecture = SPACE.sample(np.random.default_rng(21))
     found = measure_network(SPACE.network(architecture), table, rounds=25)
     assert found.corrected_ms == pytest.approx(table.costs(SPACE).of(SPACE.indices(architecture)), rel=0.15)
+
+
+def test_calibration_networks_are_opened_once_for_a_runtime_and_its_threads(
+    table: LatencyTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    real = networks.open_session
+
+    def counted(runtime: Any, module: Any, shape: Any, folder: Path, threads: int, batch: int) -> Any:
+        opened.append(threads)
+        return real(runtime, module, shape, folder, threads, batch)
+
+    monkeypatch.setattr(networks, "open_session", counted)
+    networks.kept_session.cache_clear()
+    given, count = SPACE.network(SPACE.largest()), len(table.calibration)
+    for _ in range(2):
+        networks.measure_network(given, table, rounds=2)
+    assert opened == [1] * (count + 2), "the network itself each time"
+    networks.measure_network(given, table.model_copy(update={"threads": 2}), rounds=2)
+    assert opened[count + 2 :] == [2] * (count + 1)
 
 
 def test_torch_is_a_runtime_like_any_other() -> None:

@@ -180,10 +180,17 @@ def test_random_networks_of_a_later_first_seed_keep_their_numbers(tmp_path: Path
         (["--depths", "1,deep"], "--depths '1,deep'"),
         (["--depths", "1,2.5"], "--depths '1,2.5'"),
         (["--depths", "0,1"], "--depths '0,1'"),
-        (["--depths", "1,9"], "depth 9; allowed: whole numbers from 1 to 8"),
-        (["--depths", "2,3"], "allowed: the depth that is searched, 1, and multiples of it; type --depths 1,2,3"),
-        (["--task", "digits(depth=2)", "--depths", "1,3"], "is searched, 2, and multiples of it; type --depths 2,4"),
-        (["--space", "mobile-small(depth=9)"], "depth 9"),
+        (["--depths", "1,9"], "is searched, 1, and multiples of it up to 8; type --depths 1,2"),
+        (
+            ["--depths", "2,3"],
+            "allowed: the depth that is searched, 1, and multiples of it up to 8; type --depths 1,2,3",
+        ),
+        (
+            ["--task", "digits(depth=2)", "--depths", "1,3"],
+            "is searched, 2, and multiples of it up to 8; type --depths 2,4",
+        ),
+        (["--space", "mobile-small(depth=9)"], "depth 9; allowed: whole numbers from 1 to 8"),
+        (["--space", "mobile-small(depth=5)", "--depths", "5,10"], "multiples of it up to 8; leave --depths out"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[Any], said: str, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_the_depth_gap_has_its_intervals_and_says_what_they_include() -> None:
     words = text_of(render_bench(summary("weaknas")))
     assert "1 8 81.00 [80.50, 82.50] 79.25 12.25 [12.00, 12.50] 20 000" in words
     assert "1 and 2, test accuracy 8 0.33 [-0.21, 0.77] 0.43 [-0.21, 0.77]" in words
-    assert "1 and 2, held-out accuracy 8 0.41 [0.05, 0.66] 0.51 [0.05, 0.66]" in words
+    assert "1 and 2, validation accuracy 8 0.41 [0.05, 0.66] 0.51 [0.05, 0.66]" in words
     assert "8 networks do not show whether it holds: the interval includes 0." in words
     made = summary("weaknas")
     for row in made["tasks"][0]["methods"]:

@@ -95,7 +95,11 @@ def chi_square(seen: Counter[tuple[str, ...]], names: set[tuple[str, ...]], draw
     return (sum((seen[n] - expected) ** 2 / expected for n in names) - freedom) / np.sqrt(2 * freedom)
 
 
-def test_random_networks_are_uniform_over_distinct_networks_of_the_window() -> None:
+@pytest.mark.parametrize("rejections", [budget.REJECTIONS, 0], ids=["by rejection", "on the grid"])
+def test_random_networks_are_uniform_over_distinct_networks_of_the_window(
+    monkeypatch: pytest.MonkeyPatch, rejections: int
+) -> None:
+    monkeypatch.setattr(budget, "REJECTIONS", rejections)
     least, most, names = window(MACRO, MACRO_COSTS, 60, 0.4)
     rng, seen, draws = np.random.default_rng(0), Counter[tuple[str, ...]](), 1500
     for _ in range(draws):
@@ -119,6 +123,29 @@ def test_a_window_that_one_in_100_000_hits_is_drawn_from_uniformly(monkeypatch: 
         seen[found.choices] += 1
     assert sum(tries) > 0.9 * 400 * draws, "rejection alone would not have found them"
     assert abs(chi_square(seen, names, draws)) < 5
+
+
+DEEP = ["mobile-small(width=0.5, depth=4)", "mobile(width=0.5, depth=2, input_size=32)", "macro(depth=3)"]
+
+
+@pytest.mark.parametrize("text", DEEP)
+def test_a_deep_space_has_networks_though_nearly_every_name_is_another_ones(text: str) -> None:
+    space = make(text)
+    costs = count_costs(space, "macs")
+    for least, most in ((0.54 * costs.largest, 0.6 * costs.largest), (0.0, costs.largest)):
+        found = random_networks(space, costs, least, most, 100, np.random.default_rng(0))
+        assert len(set(found)) == 100 and all(space.canonical(a) == a for a in found)
+        assert all(least <= costs.of(space.indices(a)) <= most for a in found)
+
+
+def test_asking_for_more_networks_gives_the_same_first_ones() -> None:
+    space = make("mobile-small(width=0.5)")
+    costs = count_costs(space, "macs")
+    few, many = (
+        random_networks(space, costs, 0.54 * costs.largest, 0.6 * costs.largest, count, np.random.default_rng(0))
+        for count in (260, 900)
+    )
+    assert many[:260] == few and len(many) == 900
 
 
 def test_all_come_back_where_the_window_holds_fewer_than_asked_for() -> None:

@@ -10,6 +10,7 @@ search on a supernet chooses by the supernet's ranking.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -96,8 +97,9 @@ def supernet_ranks(networks: Sequence[Record], scores: Sequence[Record]) -> dict
 
     Returns:
         ``seeds``: for each search seed `Agreement` of its scores with validation and with test accuracies;
-        ``validation``, ``test``: of the networks that all supernets scored, the mean over these; ``forward``: passes
-        that scoring them took, a mean too; and a sentence about ``validation``.
+        ``validation``, ``test``: the mean over these, each of the networks that its supernet scored; ``forward``:
+        passes that scoring them took, a mean too; and a sentence about ``test``, since the supernets' scores are of the
+        validation images.
     """
     by_seed: dict[int, dict[int, float]] = {}
     for record in scores:
@@ -105,11 +107,11 @@ def supernet_ranks(networks: Sequence[Record], scores: Sequence[Record]) -> dict
     trained = {name: by_search(networks, figure) for name, figure in FIGURES.items()}
     rows = [{"seed": seed, **_plain(_with_training([by_seed[seed]], trained))} for seed in sorted(by_seed)]
     together = _with_training(list(by_seed.values()), trained) if by_seed else {}
-    if "validation" not in together:
+    if "test" not in together:
         return None
     first = "the supernet's scores" if len(rows) == 1 else f"the scores of {len(rows)} supernets"
     spent = sum(record.spent("forward", "ranking") for record in scores)
-    sentence = agreement_words(first, "the trained networks' validation accuracies", together["validation"])
+    sentence = agreement_words(first, "the trained networks' test accuracies", together["test"])
     return {**_plain(together), "forward": spent / len(rows), "seeds": rows, "sentence": sentence}
 
 
@@ -120,12 +122,11 @@ def _plain(found: Mapping[str, Agreement]) -> dict[str, Any]:
 def _with_training(
     scores: Sequence[Mapping[int, float]], trained: Mapping[str, Mapping[int, float]]
 ) -> dict[str, Agreement]:  # fmt: skip
-    """Agreement of several supernets' rankings with each figure, of the networks that have it and all scores."""
+    """Agreement of several supernets' rankings with each figure, of the networks that have it and a score."""
     found = {}
     for name, figures in trained.items():
-        both = [number for number in figures if all(number in each for each in scores)]
-        if both:
-            found[name] = agreement(
-                [[-each[number] for number in both] for each in scores], [figures[number] for number in both]
-            )
+        some = [number for number in figures if any(number in each for each in scores)]
+        rankings = [[-each.get(number, math.nan) for number in some] for each in scores]
+        if some:
+            found[name] = agreement(rankings, [figures[number] for number in some])
     return found

@@ -218,12 +218,13 @@ def _grid(group: list[Record]) -> np.ndarray:
 
 def _scores(group: list[Record]) -> dict[str, Any] | None:
     """The best held-out cross-entropy so far over the networks that the supernet scored, nats: mean over searches, the
-    lowest and the highest; from where every search has one. `part`: some are on a part of the held-out images. None
-    where no supernet scored anything."""
-    searches = {r.trial.search_seed: r.incumbents for r in group if r.incumbents}  # its trainings are of one search
-    if not searches:
+    lowest and the highest; from where every search has one to where the longest ends. `part`: some are on a part of the
+    held-out images. None where a search has none: it scored nothing, or was recorded before they were."""
+    searches = {r.trial.search_seed: r.incumbents for r in group}  # its trainings are of one search
+    if not all(searches.values()):
         return None
     grid = _grid(group)
+    grid = np.unique(np.minimum(grid, max(r.queries for r in group)))
     every = np.stack([_best_scores(found, grid) for found in searches.values()])
     begun = ~np.isnan(every).any(0)
     grid, every = grid[begun], every[:, begun]

@@ -52,6 +52,7 @@ from singlepath.search.selection import select
 from singlepath.search.space_pool import SpacePool, query_supernet
 from singlepath.spaces import Space, make, parse_id
 from singlepath.spaces.depth import at_depth, carried, depth_of
+from singlepath.spaces.mobile import DEEPEST
 from singlepath.supernet import Supernet
 from singlepath.training import Recipe, evaluate, get_recipe, train_network
 from singlepath.training.loop import fit
@@ -69,6 +70,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 """What options that are not given are: the space, training images, epochs of the supernet and of a final training."""
 SUPERNET = "single-path"  # whose training all methods share
 FEW = 8
+LEAST_NETWORKS = 2  # random networks of a comparison
 SPLIT_SEED = 0  # of the held-out part: a search seed changes the search alone
 
 
@@ -151,14 +153,14 @@ def _check(task: ImageTask, compared: Comparison) -> None:
 def check_depths(space: Space, depths: Sequence[int]) -> None:
     """Raises UserError for depths that networks of the space cannot be carried over to."""
     own = depth_of(space.id)
-    for depth in depths:
-        at_depth(space, depth)
-    if own not in depths or any(depth % own for depth in depths):
-        multiples = {depth for depth in depths if depth % own == 0} - {own} or {2 * own}
-        right = ",".join(map(str, sorted({own, *multiples})))
+    at_depth(space, own)  # refused where spaces of this name have no depth
+    if own not in depths or any(depth % own or depth > DEEPEST for depth in depths):
+        multiples = {depth for depth in depths if depth % own == 0 and own < depth <= DEEPEST}
+        right = sorted({own, *(multiples or ({2 * own} if 2 * own <= DEEPEST else set()))})
+        fix = f"type --depths {','.join(map(str, right))}" if len(right) > 1 else "leave --depths out"
         raise user_error(
             f"--depths {','.join(map(str, depths))}",
-            f"allowed: the depth that is searched, {own}, and multiples of it", f"type --depths {right}",
+            f"allowed: the depth that is searched, {own}, and multiples of it up to {DEEPEST}", fix,
         )  # fmt: skip
 
 
@@ -309,9 +311,8 @@ def random_networks(task: ImageTask, count: int) -> list[Architecture]:
     """
     found, _ = networks_of(task.space, task.budget, count, generator(SPLIT_SEED, "random networks"))
     if len(found) < count:
-        raise user_error(
-            f"{count} random networks", f"this budget has {len(found)}", f"type --seed 0 --networks {len(found)}"
-        )
+        fewer = f"--seed 0 --networks {len(found)}" if len(found) >= LEAST_NETWORKS else "a larger --budget"
+        raise user_error(f"{count} random networks", f"this budget has {len(found)}", f"type {fewer}")
     return found
 
 

@@ -93,7 +93,7 @@ def sentence(row: Values) -> str:
 
 
 def _kind(name: str) -> str:
-    return {"test": "test accuracy", "validation": "held-out accuracy"}[name]
+    return {"test": "test accuracy", "validation": "validation accuracy"}[name]
 
 
 def correlations(title: str, rows: list[tuple[str, Values, str]]) -> Safe:
@@ -132,7 +132,7 @@ def _supernets(task: Values, key: str, level: str) -> Safe:
     ]  # fmt: skip
     rows += [[f"mean of {len(seeds)}", *_taus(found, key)]] if len(seeds) > 1 else []
     title = f"{name}: Kendall's tau, {level} bootstrap intervals over networks"
-    columns = ["Supernet", "Networks", "with held-out accuracy", "with test accuracy"]
+    columns = ["Supernet", "Networks", "with validation accuracy", "with test accuracy"]
     return join(
         scroll("Supernet ranks", table(title, columns, rows)),
         el("p", f"{len(seeds) - MOST_SEEDS} seeds more are in the file.") if len(seeds) > MOST_SEEDS else None,

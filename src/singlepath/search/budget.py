@@ -7,18 +7,19 @@ one cell a layer (0.2 % of the budget for 20 layers).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from singlepath.architecture import Architecture
+from singlepath.architecture import SKIP, Architecture
 from singlepath.costs import Budget, CostModel
 from singlepath.spaces import Space
 
 __all__ = ["best_under", "networks_of", "random_networks"]
 
 CELLS = 10_000
-REJECTIONS = 2_000  # draws before the exact sampler takes over, at least
-EACH = 8  # draws for each network that is asked for
+REJECTIONS = 2_000  # draws before the exact sampler takes over
+EACH = 8  # draws of that for each network that is asked for
 
 
 def _cells(costs: CostModel, limit: float) -> tuple[list[np.ndarray], float, float]:
@@ -76,7 +77,7 @@ def random_networks(
     grid.
 
     A network with several names (identities inside a stage) counts once. Fewer than `count` come back where the space
-    holds fewer, or hardly more.
+    holds fewer, or hardly more. Asking for more of them gives the same first ones.
     """
     found: dict[Architecture, None] = {}
 
@@ -85,17 +86,17 @@ def random_networks(
         if fits and len(found) < count and space.canonical(architecture) == architecture:
             found.setdefault(architecture)
 
-    draws = max(REJECTIONS, EACH * count)
-    for _ in range(draws):
+    for _ in range(REJECTIONS):
         if len(found) == count:
             return list(found)
         offer(space.sample(rng))
     cells, low = _window(costs, least, most)
-    completions = _completions(cells, low)
-    for _ in range(draws if completions[0][0] else 0):
+    slots = _slots(space)
+    completions = _completions(slots, cells, low)
+    for _ in range(max(REJECTIONS, EACH * count) if completions[0][0, 0] else 0):
         if len(found) == count:
             break
-        offer(space.architecture(_draw(completions, cells, rng)))
+        offer(space.architecture(_draw(slots, completions, cells, rng)))
     return list(found)
 
 
@@ -118,27 +119,68 @@ def _window(costs: CostModel, least: float, most: float) -> tuple[list[np.ndarra
     return cells, max(0, int((least - base) / size) - slack)
 
 
-def _completions(cells: list[np.ndarray], low: int) -> list[np.ndarray]:
-    """completions[i][c]: how many ways layers i... can be chosen so that a network at cell c ends inside the window."""
+class _Slot(NamedTuple):
+    """A layer in the order that networks are drawn in: interchangeable ones after one another.
+
+    Attributes:
+        skip: the option that, once taken, the rest of its group has to take, so that only canonical names are drawn;
+            None for a layer that is not interchangeable with others.
+        last: the next layer is of no group or of another.
+    """
+
+    layer: int
+    skip: int | None
+    last: bool
+
+
+def _slots(space: Space) -> list[_Slot]:
+    groups = space.interchangeable
+    inside = {i for group in groups for i in group}
+    alone = [_Slot(i, None, True) for i in range(len(space.searchable)) if i not in inside]
+    skip = [space.searchable[group[0]].tokens.index(SKIP) for group in groups]
+    return alone + [_Slot(i, s, i == group[-1]) for group, s in zip(groups, skip, strict=True) for i in group]
+
+
+def _next(slot: _Slot, skipped: int, option: int) -> int | None:
+    """Whether the group has skipped a layer after this one, 0 or 1; None where the option names no network anew."""
+    if slot.skip is None:
+        return 0
+    if skipped and option != slot.skip:
+        return None
+    return int(option == slot.skip and not slot.last)
+
+
+def _completions(slots: list[_Slot], cells: list[np.ndarray], low: int) -> list[np.ndarray]:
+    """completions[i][s, c]: in how many ways the slots i... can be filled so that a network at cell c, whose group has
+    skipped a layer (s = 1) or not, ends inside the window."""
     top = CELLS + len(cells)  # what costs `most` may be rounded up to here
-    ways = np.zeros(top + 1)
-    ways[low:] = 1.0
+    ways = np.zeros((2, top + 1))
+    ways[:, low:] = 1.0
     table = [ways]
-    for layer in reversed(cells):
-        before = np.zeros(top + 1)
-        for c in layer:
-            if c <= top:
-                before[: top + 1 - c] += table[0][c:]
+    for slot in reversed(slots):
+        before = np.zeros((2, top + 1))
+        for skipped in (0, 1):
+            for option, c in enumerate(cells[slot.layer]):
+                after = _next(slot, skipped, option)
+                if after is not None and c <= top:
+                    before[skipped, : top + 1 - c] += table[0][after, c:]
         table.insert(0, before)
     return table
 
 
-def _draw(completions: list[np.ndarray], cells: list[np.ndarray], rng: np.random.Generator) -> list[int]:
-    cell, indices = 0, []
-    for i, layer in enumerate(cells):
-        after = completions[i + 1]
-        ways = np.cumsum([float(after[cell + c]) if cell + c < len(after) else 0.0 for c in layer])
+def _draw(
+    slots: list[_Slot], completions: list[np.ndarray], cells: list[np.ndarray], rng: np.random.Generator
+) -> list[int]:
+    cell, skipped, indices = 0, 0, [0] * len(slots)
+    for slot, rest in zip(slots, completions[1:], strict=True):
+        after = [_next(slot, skipped, option) for option in range(len(cells[slot.layer]))]
+        ends = [
+            float(rest[a, cell + c]) if a is not None and cell + c < rest.shape[1] else 0.0
+            for a, c in zip(after, cells[slot.layer], strict=True)
+        ]
+        ways = np.cumsum(ends)
         option = int(np.searchsorted(ways / ways[-1], rng.random(), side="right"))  # as rng.choice, in half the time
-        indices.append(option)
-        cell += int(layer[option])
+        indices[slot.layer] = option
+        cell += int(cells[slot.layer][option])
+        skipped = after[option] or 0
     return indices

@@ -206,7 +206,7 @@ class Space:
         stage after its first), so `k3_e3 skip k5_e6` is the network `k3_e3 k5_e6 skip`.
         """
         choices = list(architecture.choices)
-        for group in self._interchangeable:
+        for group in self.interchangeable:
             kept = [choices[i] for i in group if choices[i] != SKIP]
             for i, token in zip(group, kept + [SKIP] * (len(group) - len(kept)), strict=True):
                 choices[i] = token
@@ -215,14 +215,15 @@ class Space:
     def are_canonical(self, numbers: np.ndarray) -> np.ndarray:
         """Of architectures by their options' numbers [N, layers], whether each is its network's canonical name, [N]."""
         kept = np.ones(len(numbers), bool)
-        for group in self._interchangeable:
+        for group in self.interchangeable:
             skip = self.searchable[group[0]].tokens.index(SKIP)
             skipped = numbers[:, group] == skip
             kept &= (skipped[:, 1:] >= skipped[:, :-1]).all(1)
         return kept
 
     @cached_property
-    def _interchangeable(self) -> list[list[int]]:
+    def interchangeable(self) -> list[list[int]]:
+        """Groups of searchable layers, by number, whose order does not matter where some of them are skipped."""
         groups: dict[tuple[object, ...], list[int]] = {}
         for i, layer in enumerate(self.searchable):
             if layer.skippable and layer.same_shape:

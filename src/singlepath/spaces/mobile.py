@@ -106,7 +106,7 @@ def checked_depth(depth: int) -> int:
     Raises:
         UserError: no whole number from 1 to `DEEPEST`.
     """
-    if not isinstance(depth, int) or not 1 <= depth <= DEEPEST:
+    if type(depth) is not int or not 1 <= depth <= DEEPEST:
         raise user_error(f"depth {depth!r}", f"allowed: whole numbers from 1 to {DEEPEST}", "type depth=2")
     return depth
 
