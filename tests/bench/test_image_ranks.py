@@ -199,6 +199,7 @@ def test_supernets_are_averaged_each_over_the_networks_that_it_scored() -> None:
     taus = [tau_of([-SCORES[i] for i in range(8)], FIRST), tau_of([-other[i] for i in range(1, 8)], FIRST[1:])]
     assert found["test"]["tau"] == pytest.approx(np.mean(taus)) and found["forward"] == 450
     assert np.isnan(found["test"]["tau_interval"]).all(), "one of them scored 7"
+    assert found["sentence"].startswith("some of the scores of 2 supernets are of fewer than 8 networks, too few")
 
 
 def test_without_both_there_is_nothing_to_compare() -> None:

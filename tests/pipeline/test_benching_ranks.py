@@ -93,22 +93,23 @@ def test_they_go_on_where_they_were_stopped(
     assert code == 2 and "depths is '1,3'" in err and "made with '1,2'" in err
 
 
-def test_runs_with_and_without_are_judged_together(
-    plain: tuple[Path, dict[str, Any]], deep: tuple[Path, dict[str, Any]], tmp_path: Path
-) -> None:
+@pytest.fixture
+def both(plain: tuple[Path, dict[str, Any]], deep: tuple[Path, dict[str, Any]], tmp_path: Path) -> tuple[Path, Path]:
+    """Copies of the run without other depths and of the one with them."""
     first, second = tmp_path / "first", tmp_path / "second"
-    shutil.copytree(plain[0], first)
-    shutil.copytree(deep[0], second)
+    return Path(shutil.copytree(plain[0], first)), Path(shutil.copytree(deep[0], second))
+
+
+def test_runs_with_and_without_are_judged_together(both: tuple[Path, Path], deep: tuple[Path, dict[str, Any]]) -> None:
+    first, second = both
     found = printed("report", first, second)
     assert found["tasks"][0]["depth_gap"] == deep[1]["tasks"][0]["depth_gap"] and found["trials"] == 10
 
 
 def test_an_older_run_without_scores_is_judged_with_a_new_one(
-    plain: tuple[Path, dict[str, Any]], deep: tuple[Path, dict[str, Any]], tmp_path: Path
+    both: tuple[Path, Path], deep: tuple[Path, dict[str, Any]]
 ) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    shutil.copytree(plain[0], first)
-    shutil.copytree(deep[0], second)
+    first, second = both
     for path in (first / "records").iterdir():
         record = json.loads(path.read_text())
         del record["incumbents"]

@@ -89,6 +89,10 @@ def agreement_words(first: str, second: str, found: Agreement) -> str:
     low, high = found.tau_interval
     if np.isnan(found.tau):
         return f"{first} and {second} cannot be compared: one of them is the same for all {found.networks} networks"
+    if np.isnan(low):
+        return (
+            f"some of {first} are of fewer than {FEWEST} networks, too few to say whether they and {second} rank alike"
+        )
     figures = f"Kendall's tau {found.tau:.2f} [{low:.2f}, {high:.2f}]"
     if low <= 0 <= high:
         return (

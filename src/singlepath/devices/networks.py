@@ -95,8 +95,7 @@ def time_networks(
         return {name: Measured(None, reason=reason) for name in networks}
     runtime = get(table.runtime)
     then = [float(entry["ms"]) for entry in table.calibration]
-    given: dict[str, NetworkSpec | Opened] = {f"given {name}": value for name, value in networks.items()}
-    sessions = {name: opened(value, table, runtime) for name, value in given.items()}
+    sessions = {f"given {name}": opened(value, table, runtime) for name, value in networks.items()}
     for i, spec in enumerate(calibration_networks(table)):
         sessions[f"calibration {i}"] = kept_session(spec, runtime, table.threads, table.batch)
     timings = time_interleaved(sessions, runtime, rounds, seed, progress)
