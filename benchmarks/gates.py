@@ -82,7 +82,7 @@ FULL = (
 )
 SMALL = "mobile-small(width=0.25)"
 QUICK = (
-    Study("digits", SMALL, "digits", 16, 64, 6, 8, settings={"warm_up": 0.7, "every": 2}, children=6),
+    Study("digits", SMALL, "digits", 16, 64, 6, 8, 500, {"warm_up": 0.7, "every": 2}, children=6),
     Study("CIFAR-10, 600 images", SMALL, "cifar10", 16, 64, 4, 8, 600, {"warm_up": 0.1, "every": 2}),
     Study("C = 96 ... 1152", "mobile", "digits", 64, 4, 1, 3, 300, {"warm_up": 0.0, "every": 2}),
 )

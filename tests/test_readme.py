@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.pipeline.test_design import SPACE, table_of
 
 from singlepath.cli import status
 
@@ -62,8 +63,9 @@ def test_every_command_runs(photos: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_the_python_code_runs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = blocks("python")
     assert "sp.design(" in code
+    (photos / "board.json").write_text(table_of(SPACE).to_json())  # so nothing is timed; the commands above do that
     namespace: dict[str, object] = {}
-    exec(code.replace("sp.design(", "sp.design(quick=True, "), namespace)
+    exec(code.replace("sp.design(", f"sp.design(quick=True, device='board.json', space='{SPACE}', "), namespace)
     assert "against" in capsys.readouterr().out
     assert type(namespace["child"]).__name__ == "Network"
 
