@@ -17,6 +17,7 @@ from PIL import Image
 from tests.pipeline.helpers import printed, run
 from tests.pipeline.test_design import table_of
 
+from singlepath.cli import going_on
 from singlepath.costs import LatencyTable
 from singlepath.pipeline import COMMANDS
 from singlepath.runs import Run
@@ -73,6 +74,7 @@ def test_check_loads_the_data_and_counts_what_cannot_be_read(tmp_path: Path) -> 
     assert found["data"]["classes"] == 2 and found["data"]["skipped"] == 1
     assert found["data"]["train"] + found["data"]["held_out"] + 40 == 199, "a fifth is the test part"
     assert found["smallest_mmacs"] < found["budget_mmacs"] == 0.9 < found["largest_mmacs"]
+    assert "classes=2" in found["space"], "costs are of the space that a search of this data has"
 
 
 # -- wrong input ------------------------------------------------------------------------------------------------------
@@ -234,6 +236,8 @@ def test_a_run_with_another_configuration_is_refused_naming_the_option(tmp_path:
     [
         ("sklearn", ["check", *SMALL, "--data", "digits"], "search"),
         ("onnxruntime", ["check", "--space", "mobile-small(width=0.5, input_size=16)", "--quick"], "onnx"),
+        ("scipy", ["bench", "--task", "nothing"], "search"),  # before anything is run, not when all of it has been
+        ("pyarrow", ["bench", "--task", "nothing"], "data"),
     ],
 )
 def test_a_missing_extra_is_named(
@@ -267,6 +271,11 @@ def test_mistakes_in_a_process_of_their_own(tmp_path: Path) -> None:
     (folder / "bee" / "042.png").write_bytes(b"no image")
     done = started("check", *SMALL, "--data", folder, "--json")
     assert done.returncode == 0 and "042.png" in done.stderr and json.loads(done.stdout)["data"]["skipped"] == 1
+
+
+def test_an_interrupted_command_says_how_it_goes_on() -> None:
+    assert "--resume RUN" in going_on(["search", "--data", "digits"]) and "--resume RUN" in going_on(["bench"])
+    assert going_on(["train", "runs/a"]) == going_on([]) == "type it again", "train goes on where it was"
 
 
 # -- --json, --config, --help -----------------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
-from singlepath.pipeline.options import Seed
 from singlepath.pipeline.progress import shown
 from singlepath.pipeline.setup import keep_memory
 
@@ -37,6 +36,7 @@ app = typer.Typer(
 )  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object, the last line")]
+Unread = Annotated[int, typer.Option(help="not used: nothing of this command is drawn at random")]
 Config = Annotated[Path | None, typer.Option(help="a YAML file of options; flags win over it")]
 
 
@@ -62,7 +62,7 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         "config": inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Config),
     }
     if "seed" not in types:
-        extra["seed"] = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Seed)
+        extra["seed"] = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0, annotation=Unread)
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
     run.__signature__ = inspect.Signature([context, *own, *extra.values()])  # type: ignore[attr-defined]
@@ -161,7 +161,7 @@ def status(arguments: list[str]) -> int:
         print(f"singlepath: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        print("singlepath: interrupted; go on with --resume RUN", file=sys.stderr)
+        print(f"singlepath: interrupted; {going_on(arguments)}", file=sys.stderr)
         return INTERRUPTED
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
@@ -170,6 +170,13 @@ def status(arguments: list[str]) -> int:
         return 1
     except Exception as error:
         return failed(error, arguments)
+
+
+def going_on(arguments: list[str]) -> str:
+    """How to go on with the command that was interrupted."""
+    function = COMMANDS.get(arguments[0]) if arguments else None
+    resumes = function is not None and "resume" in inspect.signature(function).parameters
+    return "go on with --resume RUN" if resumes else "type it again"
 
 
 def failed(error: Exception, arguments: list[str]) -> int:

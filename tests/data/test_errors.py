@@ -70,7 +70,7 @@ def test_options_out_of_range(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", *pictures(30))
     refused(root, "limit of 4", "--limit 6", limit=4)
     refused(root, "2 px", "8 to 1024", size=2)
-    refused(root, "1.5", "--val-fraction", val_fraction=1.5)
+    refused(root, "1.5", "give val_fraction=0.2", val_fraction=1.5)
     refused(root, "4 input channels", "1, 3", channels=4)
 
 

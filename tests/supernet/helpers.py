@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from singlepath.spaces import Space
+from singlepath.spaces import SPACES, Space
 from singlepath.supernet import Setting, Supernet, build, sample_settings
 
 TEXTS = (
@@ -17,6 +17,7 @@ TEXTS = (
     "mobile-small(width=0.5, input_size=17, in_channels=1, se=(0.0, 0.5), skip=False, padding='same')",
     "macro(width=0.25, input_size=16)",
 )
+TEXTS += tuple(f"{n}(input_size=16, classes=5)" for n in SPACES if not any(t.startswith(f"{n}(") for t in TEXTS))
 
 
 def disturb(module: nn.Module, seed: int = 0) -> None:

@@ -42,10 +42,10 @@ class Options:
         """Raise `UserError` for a value that makes no sense."""
         low, high = _SIZES
         if self.size is not None and not low <= self.size <= high:
-            raise user_error(f"an image size of {self.size} px", f"allowed: {low} to {high}", "type --size 32")
+            raise user_error(f"an image size of {self.size} px", f"allowed: {low} to {high}", "type --input-size 32")
         if not 0 < self.val_fraction < 1:
             raise user_error(
-                f"a held-out fraction of {self.val_fraction}", "allowed: between 0 and 1", "type --val-fraction 0.2"
+                f"a held-out fraction of {self.val_fraction}", "allowed: between 0 and 1", "give val_fraction=0.2"
             )
 
 
@@ -103,7 +103,7 @@ def _check(source: Source, options: Options) -> None:
         raise user_error(
             f"{options.channels} input channels for {source.name!r}",
             f"allowed: {', '.join(map(str, depths))}",
-            f"type --channels {depths[-1]}",
+            f"type --space 'NAME(in_channels={depths[-1]})'",
         )
 
 

@@ -98,7 +98,7 @@ def _refuse_large(count: int, preprocess: Preprocess) -> None:
         raise user_error(
             f"{count} images at {preprocess.resize} px need {needed / 2**30:.1f} GiB",
             f"at most {MOST_IN_MEMORY / 2**30:.0f} GiB are held in memory",
-            "type a smaller --limit or --size, or give a folder of class folders",
+            "type a smaller --limit or --input-size, or give a folder of class folders",
         )
 
 

@@ -28,7 +28,7 @@ from singlepath.bench.protocol import OURS, Comparison, Job, contender, contende
 from singlepath.bench.rows import write_parquet
 from singlepath.bench.summary import WITHIN, summarise
 from singlepath.bench.tasks import TASKS
-from singlepath.errors import unknown, user_error
+from singlepath.errors import optional, unknown, user_error
 from singlepath.pipeline import image_ranking, image_trials
 from singlepath.pipeline import options as o
 from singlepath.pipeline.progress import note, progress
@@ -37,7 +37,7 @@ from singlepath.report import write_report
 from singlepath.report.markup import embed
 from singlepath.runs import Run, read_config
 from singlepath.search.queries import Pool
-from singlepath.search.query_methods import make_method
+from singlepath.search.query_methods import QUERY_METHODS, make_method
 from singlepath.spaces import parse_id
 
 __all__ = ["bench", "command_of", "in_words", "split_texts"]
@@ -54,13 +54,15 @@ ALLOWED = {  # far beyond what ends, well below what does not fit into memory
     "trainings": (1, 1_000), "epochs": (1, 100_000), "search_epochs": (1, 100_000), "limit": (1, 10**9),
 }  # fmt: skip
 OF_IMAGES = {"networks": (2, 10_000), "seed": (0, 10_000)}  # a seed is also the number of its random network
+NEEDS = (("scipy.special", "search"), ("pyarrow.parquet", "data"))  # of the verdict, which comes last
 WHERE = ("engine", "address", "workers", "cpus", "gpus", "out", "resume")  # how it is run, not what
 
 
 def bench(
     methods: Annotated[
         str | None, typer.Option(help="methods apart by commas, with settings: 'random,weaknas(batch=10)'; by default "
-                                      f"{TABLES['methods']}, of images {IMAGES['methods']}")
+                                      f"{TABLES['methods']}, of images {IMAGES['methods']}; "
+                                      f"known: {', '.join(QUERY_METHODS)}, of images single-path too")
     ] = None,
     task: Annotated[
         str, typer.Option(help="tasks apart by commas: nasbench201/cifar10, macro, toy ..., or images: digits, a name "
@@ -108,6 +110,8 @@ def bench(
     Example: singlepath bench --methods single-path,random,weaknas --task digits --seeds 3 --queries 100
     """
     values = dict(locals())
+    for module, extra in NEEDS:
+        optional(module, extra)
     started, before = time.perf_counter(), times()
     options = _options(values)
     running = make_engine(engine, workers=workers, address=address, cpus=cpus, gpus=gpus, say=note)

@@ -1,6 +1,7 @@
 """The commands, as plain functions: the command line and the Python API are both made of them.
 
-Every function returns the JSON object that ``--json`` prints; every option is documented in `options`.
+Every function returns the JSON object that ``--json`` prints; every option is documented in `options` or beside its
+parameter.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ def inherited(run: Path, space: Any, architecture: Any, data: Any) -> Path:
 
 def evaluate(
     run: o.RunFolder,
-    split: Annotated[str, typer.Option(help="test, val (held out) or train")] = "test",
+    split: Annotated[str, typer.Option(help="test; train; or val, which decided and then was trained on")] = "test",
     threads: o.Threads = None,
 ) -> dict[str, Any]:
     """Accuracy of a run's trained network on a split: overall, per class, and the confusion matrix.
@@ -353,11 +354,15 @@ def check(
     Example: singlepath check --space mobile --device pixel1 --budget 80ms
     """
     wanted = parse_budget(budget)
-    chosen = make_space(
-        space, width=width, input_size=input_size, kernels=kernels, expansions=expansions, se=se, activation=activation
-    )
+    options = {
+        "width": width, "input_size": input_size, "kernels": kernels, "expansions": expansions, "se": se,
+        "activation": activation,
+    }  # fmt: skip
+    chosen = make_space(space, **options)
     loaded = check_data(data, chosen, seed, limit) if data else None
     images = loaded or {}
+    if loaded:  # as a search does: the classifier is part of the cost
+        chosen = make_space(space, classes=loaded["classes"], **options)
     table: LatencyTable | None = None
     if not counted(wanted):
         table = table_for(chosen, device, runtime=runtime, seed=seed, quick=quick)

@@ -40,7 +40,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 ArchitectureText = Annotated[
     str, typer.Option(help="a name (spnasnet_100), architecture.json, a run folder, or a line of timm block strings")
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads of the training; by default what OMP_NUM_THREADS says")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads of torch; by default what OMP_NUM_THREADS says")]
 Workers = Annotated[int, typer.Option(min=0, help="processes that decode image files")]
 TunedMode = Annotated[str, typer.Option(help="single-path, or paper (the original's method)")]
 TrialNumber = Annotated[int | None, typer.Option(min=1, help="short searches to make at most; by default 40")]

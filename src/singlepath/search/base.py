@@ -1,8 +1,8 @@
 """The contract between a search method and what runs it.
 
-A method is three functions. `start` makes the state, a plain dict (so that checkpoints and resume belong to the runner,
-not to the method); `step` changes it with one batch of work and returns metrics; `result` reads the answer off it. What
-a batch is, the method says too: images for a supernet, nothing for methods that only evaluate.
+A method is four functions. `start` makes the state, a plain dict (so that checkpoints and resume belong to the runner,
+not to the method); `plan` says how many epochs and steps there are and what a batch is: images for a supernet, nothing
+for methods that only evaluate; `step` changes the state with one batch and returns metrics; `result` reads the answer.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 | selection | file | how it chooses |
 |---|---|---|
 | `score` | `by_score` | random networks are scored; a model of the scores in layers and pairs of layers chooses |
-| `gates` | `by_gates` | the most probable network under the gates, a knapsack; scores nothing |
+| `gates` | `by_gates` | the most probable network under the gates, a knapsack; scores one that underfills the budget |
 | `evolution` | `evolution` | regularised evolution (arXiv 1802.01548) |
 | `weaknas` | `weaknas` | a sequence of weak predictors (arXiv 2102.10490) |
 | `perturbation` | `perturbation` | what options of layers, and pairs of them, do to the loss (arXiv 2108.04392) |
 
-All score networks through one `scoring.Scorer` and take their answer by the same rule, `scoring.concluded`.
+All score networks through one `scoring.Scorer`; all but `gates` take their answer by the same rule,
+`scoring.concluded`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Indicator of a gate, in fp32:  x = r - t,  r = RMS(group) / RMS(innermost group 
 there is no group to compare (skip, SE on); for a wider SE bottleneck the kernel is SE's expand layer and the group its
 columns. t is the trainable threshold, set so that x = 1 at the start; |x| <= 4. Probability of being on: sigmoid(x).
 The norms are relative because BN makes the absolute scale of a depthwise kernel meaningless: with the original's
-absolute norms sigmoid' is exactly 0 in fp32 for wide layers (arXiv 1904.02877 and its release; see docs/method.md).
+absolute norms sigmoid' is exactly 0 in fp32 for wide layers (arXiv 1904.02877 and its release; see `paper`).
 """
 
 from __future__ import annotations
