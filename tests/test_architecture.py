@@ -94,4 +94,3 @@ def test_timm_strings_merge_equal_neighbours() -> None:
     spec = NetworkSpec((first, rest, rest), 32, 3, 16, 1, 64, 10)
     assert spec.timm == [["ir_r3_k3_s2_e3_c24"]]
     assert dataclasses.replace(rest, residual=False).token() == "ir_r1_k3_s1_e3_c24_noskip"
-    assert spec.with_classes(7).classes == 7

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from singlepath.errors import user_error
@@ -161,9 +161,6 @@ class NetworkSpec:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> NetworkSpec:
         return cls(**{**value, "blocks": tuple(BlockSpec(**b) for b in value["blocks"])})
-
-    def with_classes(self, classes: int) -> NetworkSpec:
-        return replace(self, classes=classes)
 
 
 def format_blocks(stages: Iterable[Iterable[str]]) -> str:
