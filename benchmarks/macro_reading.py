@@ -199,7 +199,7 @@ def shortlist(
     fits = [a for a in reader.networks if problem.cost(a) <= problem.budget.target]  # by choices, and so are equals
     space = scorer.supernet.space
     weights = nearness(space, problem.costs, scorer.sampled, problem.budget.target)  # the model that chose
-    value = predicted(space, fitted(space, scorer.sampled, problem.costs, weights=weights), fits)
+    value = predicted(space, fitted(space, scorer.sampled, weights=weights), fits)
     order = [fits[i] for i in np.argsort(-value, kind="stable")]
     return list(dict.fromkeys([scorer.name(chosen), *order]))[:count]
 

@@ -1,6 +1,6 @@
 """`score`: random networks of the whole space are scored, and a model of the scores chooses the best of the budget.
 
-    -CE(a) ~ b + what its layers say + what pairs of them say + g log cost(a)      ridge regression (`score_model`)
+    -CE(a) ~ b + what its layers say + what pairs of them say      ridge regression (`score_model`)
     answer = argmax of the model over all networks of the budget
 
 The scores are of the whole space, the model is the budget's own: networks of about its cost weigh more.
@@ -62,7 +62,7 @@ def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> l
     if len(sample) < 2:  # nothing to fit
         return drawn(problem, FINALISTS, generator(problem.seed, "few"))[0]
     scores = {name: scorer.sampled[name] for name in map(scorer.name, sample)}
-    model = fitted(space, scores, problem.costs, weights=nearness(space, problem.costs, scores, target))
+    model = fitted(space, scores, weights=nearness(space, problem.costs, scores, target))
     found = (best_by(space, model, problem.costs, target, least) for least in (problem.budget.least, 0.0))
     few = list(dict.fromkeys(space.architecture(indices) for indices in found if indices is not None))
     if not few:

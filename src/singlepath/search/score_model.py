@@ -1,16 +1,13 @@
 r"""A model of a supernet's scores: many networks, each scored on a part of the held-out images.
 
-    -CE(a on part p) ~ b_p + sum over layers i of w[i, a_i] + sum over pairs i < j of v[i, a_i, j, a_j] + g log cost(a)
+    -CE(a on part p) ~ b_p + sum over layers i of w[i, a_i] + sum over pairs i < j of v[i, a_i, j, a_j]
 
 The part's difficulty b_p drops out where networks and scores are centred within their part. w and v are a ridge
 regression, lightly on w (`RIDGE`) and strongly on v (`PAIRS`): what two layers do together is kept as far as many
 networks say it. With so many features for so few networks it is solved in the dual: networks a and b that agree in m
 layers have the kernel
 
-    k(a, b) = m / RIDGE + m (m - 1) / 2 / PAIRS + z_a z_b / RIDGE,
-
-z the standardised logarithm of the cost. That one term says what layers and pairs cannot, how steeply networks fall off
-that are much smaller than most of those scored; nothing but the scores tells g.
+    k(a, b) = m / RIDGE + m (m - 1) / 2 / PAIRS.
 
 What a choice is worth depends on the size of the network around it more than pairs can say, so for a budget networks
 weigh by their cost's distance from it (`nearness`): the model is local in the logarithm of cost.
@@ -45,82 +42,58 @@ SPREAD, FLOOR = 0.3, 1e-4  # of the logarithm of cost around a budget; the weigh
 EFFECTIVE = 100  # networks that a model for a budget counts at least, or half of them where fewer were scored
 LISTED = 50_000  # networks of a space that are compared one by one
 ROUNDS, STARTS = 20, 8  # of linearising the pairs; networks that exchanges begin at
-LEAST = 1e-12  # of a cost that a logarithm is taken of
 OUT = -1e9  # the utility of an option that is not to be taken
 
 PartScore = tuple[int, float]  # (part of the images, mean cross-entropy on it in nats)
 
 
 class Model(NamedTuple):
-    """Negative scores up to a constant, over the one-hot code x [d] of a network: x w + x V x / 2 + g log cost(x).
+    """Negative scores up to a constant, over the one-hot code x [d] of a network: x w + x V x / 2.
 
     Attributes:
         single: w, [d].
         pairs: V, [d, d], symmetric, 0 within a layer.
         mean: the mean code of the networks that it was fitted to, [d].
-        slope: g; 0 where no cost was given.
-        of_option, fixed: the cost of options, [d], and of the rest.
     """
 
     single: np.ndarray
     pairs: np.ndarray
     mean: np.ndarray
-    slope: float
-    of_option: np.ndarray
-    fixed: float
 
     def __call__(self, codes: np.ndarray) -> np.ndarray:
         """Of codes [N, d], [N]; greater is better."""
-        return codes @ self.single + ((codes @ self.pairs) * codes).sum(1) / 2 + self.slope * np.log(self.cost(codes))
-
-    def cost(self, codes: np.ndarray) -> np.ndarray:
-        """Of codes [..., d], [...]."""
-        return np.maximum(self.fixed + codes @ self.of_option, LEAST)
-
-    def tangent(self, code: np.ndarray) -> np.ndarray:
-        """The utility of options [d] around a network's code [d]: pairs and cost linearised there."""
-        return self.single + self.pairs @ code + self.slope * self.of_option / self.cost(code)
+        return codes @ self.single + ((codes @ self.pairs) * codes).sum(1) / 2
 
 
 def fitted(
-    space: Space, scores: Mapping[Architecture, PartScore], costs: CostModel | None = None, *, pairs: bool = True,
-    weights: np.ndarray | None = None,
+    space: Space, scores: Mapping[Architecture, PartScore], *, pairs: bool = True, weights: np.ndarray | None = None
 ) -> Model:  # fmt: skip
     """The model of scores by canonical name; of fewer than two networks nothing is learnt.
 
     Args:
-        costs: whose logarithm is a term of the model; left out, there is none.
         pairs: False for the layers alone.
         weights: of the networks, [N], in the order of the scores; equal by default. N weighted networks count as
             (sum w)^2 / sum w^2 beside the ridge.
     """
     d, layers = space.encoding_size, len(space.searchable)
-    of_option = np.concatenate([np.asarray(layer) for layer in costs.layers]) if costs else np.zeros(d)
-    nothing = Model(np.zeros(d), np.zeros((d, d)), np.zeros(d), 0.0, of_option, costs.fixed if costs else 1.0)
     if len(scores) < 2:
-        return nothing
+        return Model(np.zeros(d), np.zeros((d, d)), np.zeros(d))
     part = np.array([p for p, _ in scores.values()])
     x = np.stack([space.encode(a) for a in scores]).astype(float)
     w = np.ones(len(x)) if weights is None else weights / weights.mean()
     y = centred(-np.array([[s] for _, s in scores.values()]), part, w)
     ridge = PAIRS * max(1.0, math.comb(layers, 2) / AMONG) if pairs else math.inf
     agree = x @ x.T
-    size = np.log(nothing.cost(x))
-    z = (size - w @ size / w.sum()) / (size.std() or 1.0)
-    kernel = agree / RIDGE + agree * (agree - 1) / 2 / ridge + np.outer(z, z) / RIDGE
-    kernel = centred(centred(kernel, part, w).T, part, w)
+    kernel = centred(centred(agree / RIDGE + agree * (agree - 1) / 2 / ridge, part, w).T, part, w)
     dual = np.linalg.solve(kernel + np.diag(effective(w) / w), y)[:, 0]
-    return nothing._replace(
-        single=x.T @ dual / RIDGE, pairs=apart(space, (x.T * dual) @ x) / ridge, mean=w @ x / w.sum(),
-        slope=float(z @ dual / RIDGE / (size.std() or 1.0)),
-    )  # fmt: skip
+    return Model(x.T @ dual / RIDGE, apart(space, (x.T * dual) @ x) / ridge, w @ x / w.sum())
 
 
 def nearness(space: Space, costs: CostModel, networks: Iterable[Architecture], target: float) -> np.ndarray:
     """Weights [N] of networks in a model for a budget: a bell in log(cost / target), of width `SPREAD` or as much wider
     as it takes for `EFFECTIVE` networks to count."""
     cost = np.array([costs.of(space.indices(a)) for a in networks])
-    far, spread = np.log(np.maximum(cost, LEAST) / target), SPREAD
+    far, spread = np.log(np.maximum(cost, 1e-12) / target), SPREAD
     while True:
         weights = np.exp(-0.5 * (far / spread) ** 2) + FLOOR
         if effective(weights) >= min(EFFECTIVE, len(weights) / 2):
@@ -212,8 +185,8 @@ def linearised(model: Model, window: Window) -> list[np.ndarray]:
     """The best `STARTS` of the window's networks, by canonical name, that are knapsacks of a linearised model."""
     found: dict[tuple[int, ...], None] = {}
 
-    def knapsack(utility: np.ndarray) -> tuple[int, ...] | None:
-        parts = np.split(utility, window.offsets[1:])
+    def knapsack(at: np.ndarray, utility: np.ndarray) -> tuple[int, ...] | None:
+        parts = np.split(utility + model.pairs @ at, window.offsets[1:])
         indices = best_under([u.tolist() for u in parts], window.costs, window.limit, window.least)
         if indices is None:
             return None
@@ -222,7 +195,7 @@ def linearised(model: Model, window: Window) -> list[np.ndarray]:
 
     at = model.mean
     for _ in range(ROUNDS):
-        name = knapsack(model.tangent(at))
+        name = knapsack(at, model.single)
         if name is None or name in found:
             break
         found[name] = None
@@ -230,9 +203,9 @@ def linearised(model: Model, window: Window) -> list[np.ndarray]:
     for layer, (begin, size) in enumerate(zip(window.offsets, window.sizes, strict=True)):
         others = np.repeat(np.arange(len(window.sizes)), window.sizes) != layer
         for option in range(begin, begin + size):
+            held = np.where(others | (np.arange(len(others)) == option), model.single, OUT)
             at = np.where(others, model.mean, np.arange(len(others)) == option)
-            held = np.where(others | (np.arange(len(others)) == option), model.tangent(at), OUT)
-            if (name := knapsack(held)) is not None:
+            if (name := knapsack(at, held)) is not None:
                 found.setdefault(name)
     inside = [np.array(name) for name in found if window.holds(np.array(name))]
     if not inside:
