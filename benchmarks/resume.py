@@ -51,8 +51,14 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SINGLEPATH_CHECKPOINT_SECONDS": CHECKPOINT_SECONDS}
     command = [sys.executable, "-m", "singlepath", "search", *map(str, arguments)]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=interruptible,
+    )  # fmt: skip
+
+
+def interruptible() -> None:
+    """A shell starts what it runs in the background with Ctrl-C ignored, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def search(folder: Path) -> float:

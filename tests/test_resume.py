@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.resume import STEPS, Killed, differences, newest, resume, search, stop_after
+from benchmarks.resume import STEPS, differences, newest, resume, search, stop_after
 
 from singlepath.runs import load_checkpoint, write_json
 
@@ -21,33 +21,26 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def stopped(folder: Path, wait: float, sent: signal.Signals, step: int, tries: int = 5) -> tuple[Path, Killed]:
-    """A search that the signal met: on a busy machine one may be done before it comes, and then another is started."""
-    run = folder / f"run-{tries}"
-    killed = stop_after(wait, run, sent, step=step)
-    return (run, killed) if killed.status or tries == 1 else stopped(folder, wait, sent, step, tries - 1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(3))
 def test_a_killed_search_resumes_to_the_unbroken_result_bit_for_bit(
     unbroken: Path, tmp_path: Path, moment: int
 ) -> None:
     step, wait = random.randrange(1, STEPS * 2 // 3), 0.2 * random.random()  # any moment, not chosen ones
-    run, killed = stopped(tmp_path, wait, signal.SIGKILL, step)
+    killed = stop_after(wait, tmp_path / "run", step=step)
     assert killed.status == -signal.SIGKILL and killed.step >= step
-    resume(run)
-    assert differences(unbroken, run) == [], (step, wait, killed.step)
+    resume(tmp_path / "run")
+    assert differences(unbroken, tmp_path / "run") == [], (step, wait, killed.step)
 
 
 @pytest.mark.slow
 def test_ctrl_c_ends_with_130_one_line_and_a_run_to_go_on_with(unbroken: Path, tmp_path: Path) -> None:
-    run, killed = stopped(tmp_path, 0.0, signal.SIGINT, 1)
+    killed = stop_after(0.0, tmp_path / "run", signal.SIGINT, step=1)
     assert killed.status == 130, killed.stderr
     assert killed.stderr.strip().splitlines()[-1] == "singlepath: interrupted; go on with --resume RUN"
     assert "Traceback" not in killed.stderr
-    resume(run)
-    assert differences(unbroken, run) == []
+    resume(tmp_path / "run")
+    assert differences(unbroken, tmp_path / "run") == []
 
 
 def test_resuming_a_finished_search_changes_nothing(unbroken: Path) -> None:
