@@ -8,6 +8,7 @@ Ctrl-C.
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import math
 import os
@@ -145,6 +146,9 @@ for _function in COMMANDS.values():
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     keep_memory()
+    for stream in (sys.stdout, sys.stderr):  # a file's name need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(status(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -52,6 +52,31 @@ def test_parts_with_other_classes(part: str, tmp_path: Path) -> None:
     refused(tmp_path, "'cow'", "train/ only", f"train/ and {part}/")
 
 
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("train", "Test"), ("TRAIN", "test")])
+def test_parts_are_known_by_other_names(train: str, test: str, tmp_path: Path) -> None:
+    write_folder(tmp_path / train, *pictures(30))
+    write_folder(tmp_path / test, *pictures(12, seed=1))
+    data = load(tmp_path)
+    assert (
+        data.classes == ("ant", "bee", "cow") and len(data.train) + len(data.val) == 30 and len(data.open_test()) == 12
+    )
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, *pictures(30))
+    (root / "cow").rename(root / "train")
+    assert load(root).classes == ("ant", "bee", "train")
+
+
+def test_labels_that_are_missing_are_no_class(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = write_parquet(tmp_path / "a.parquet", *pictures(30))
+    table = parquet.read_table(path)
+    for label, says in ((["ant", None, "bee"] * 10, "lacks 10 labels"), ([[1], [2, 3], [4]] * 10, "is list<")):
+        parquet.write_table(table.set_column(table.schema.get_field_index("label"), "label", arrow.array(label)), path)
+        refused(path, "'label'", says, "none missing")
+
+
 def test_more_than_one_percent_corrupt(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data" / "train", *pictures(100)).parent
     write_folder(root / "test", *pictures(12))

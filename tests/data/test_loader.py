@@ -26,7 +26,7 @@ from singlepath.data import decode as decoding
 from singlepath.data.geometry import crop_boxes
 from singlepath.errors import SinglepathError
 
-from .conftest import pictures, write_folder
+from .conftest import pictures, write_folder, write_npz
 
 EVERYTHING = Augment(crop_padding=2, random_resized=True, randaugment_ops=2, erase=0.5)
 
@@ -121,6 +121,14 @@ def test_evaluation_sees_what_one_image_alone_gives(data: Data, root: Path) -> N
     assert distances.amin(1).max() == 0
     wanted = [list(pictured)[int(place)].parent.name for place in distances.argmin(1)]
     assert [data.classes[int(label)] for label in data.val.labels] == wanted
+
+
+def test_statistics_are_of_all_classes_of_images_that_stand_class_by_class(tmp_path: Path) -> None:
+    labels = np.repeat([0, 1], 2_500)
+    pixels = np.broadcast_to((200 * labels)[:, None, None, None], (5_000, 8, 8, 3)).astype(np.uint8)
+    write_npz(tmp_path / "a.npz", (pixels, labels), (pixels[::100], labels[::100]))
+    data = load(tmp_path / "a.npz")
+    assert data.preprocess.mean == pytest.approx((100 / 255,) * 3, abs=0.01)
 
 
 def test_training_images_are_normalised_by_their_own_statistics(data: Data) -> None:

@@ -49,11 +49,13 @@ def test_exif_orientation_is_applied() -> None:
     assert out[:, :3].mean() > 200 and out[:, -3:].mean() < 50
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_mode_becomes_the_channels_asked_for(mode: str, channels: int) -> None:
     if mode == "I;16":
         image = Image.fromarray(np.full((12, 12), 200 * 256, dtype=np.uint16))
+    elif mode == "I":  # a 16-bit PGM, or a TIFF of whole numbers
+        image = Image.fromarray(np.full((12, 12), 200 * 256, dtype=np.int32))
     else:
         image = Image.new("RGB", (12, 12), (200, 200, 200)).convert("L" if mode == "LA" else "RGB").convert(mode)
     preprocess = Preprocess(8, 8, (0.5,) * channels, (0.5,) * channels, channels)

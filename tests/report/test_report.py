@@ -268,6 +268,13 @@ def test_the_answer_is_plain() -> None:
     assert "not different from random networks of the same budget (−0.3 %, within their spread)" in answer(gain=-0.003)
     assert "worse than random networks of the same budget (−2.1 %)" in answer(gain=-0.02)
     value = synthetic.result()
+    value["accuracy"]["random"]["networks"] = value["accuracy"]["random"]["networks"][:2]
+    page = words(render([RunData("run", value)]))
+    assert "(+1.2 %, too few of them to tell)" in page and "not different from the 2 random networks" in page
+    del value["accuracy"]
+    assert "It is not trained yet" in words(render([RunData("run", value)]))
+    assert "It is trained and not evaluated" in words(render([RunData("run", value | {"training": {"epochs": 1}})]))
+    value = synthetic.result()
     value["cost"]["predicted"] = value["cost"]["budget"] * 1.1
     assert "which is over the budget" in words(render([RunData("run", value)]))
 

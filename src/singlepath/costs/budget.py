@@ -72,13 +72,13 @@ def parse_budget(text: str) -> Limit:
             "papers count FLOPs in two ways, so only multiply-accumulates are taken",
             "type 300MMACs",
         )
-    if not match or unit not in UNITS or match[1].count(".") > 1:
+    if not match or unit not in UNITS or not re.match(r"\d+\.?\d*|\.\d+", match[1]) or match[1].count(".") > 1:
         raise user_error(
             f"budget {text!r}", "allowed: a number with ms, MMACs, Mparams or %", f"type for example {EXAMPLES}"
         )
     kind, factor = UNITS[unit]
     value = float(match[1]) * factor
-    if not value > 0 or (unit == "%" and value > 1):
+    if not 0 < value < math.inf or (unit == "%" and value > 1):
         raise user_error(f"budget {text!r}", "allowed: above 0, and at most 100%", f"type for example {EXAMPLES}")
     return Limit(str(text), kind, value)
 

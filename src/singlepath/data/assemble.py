@@ -197,8 +197,8 @@ def _reader(geometry: Preprocess, workers: int) -> Callable[[Part, np.ndarray, i
 
 def _statistics(train: Images, geometry: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of every channel over at most `_MEASURED` training images, four digits."""
-    step = max(1, len(train) // _MEASURED)
-    chunks = list(torch.arange(0, len(train), step)[:_MEASURED].split(64))
+    step = max(1, -(-len(train) // _MEASURED))  # over all of them: images stand class by class
+    chunks = list(torch.arange(0, len(train), step).split(64))
     count = torch.zeros((), dtype=torch.float64)
     total, squares = torch.zeros(2, geometry.channels, dtype=torch.float64)
     for pixels in train.stream(chunks, geometry, None, 0):

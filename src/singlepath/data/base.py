@@ -120,7 +120,9 @@ class FileImages:
         """Of the files' names, sizes in bytes and labels, not of their content."""
         digest = hashlib.sha256()
         for path, label in zip(self.paths, self.labels.tolist(), strict=True):
-            digest.update(f"{path.parent.name}/{path.name}\0{path.stat().st_size}\0{label}\n".encode())
+            digest.update(
+                f"{path.parent.name}/{path.name}\0{path.stat().st_size}\0{label}\n".encode(errors="surrogateescape")
+            )
         return digest.hexdigest()
 
     def stream(

@@ -15,7 +15,7 @@ from .source import FilePart, Source
 
 __all__ = ["read"]
 
-_HELD_OUT = ("val", "valid", "validation")
+_PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 
 
 def read(root: Path) -> Source:
@@ -24,7 +24,7 @@ def read(root: Path) -> Source:
     Raises:
         UserError: no class folders, no images, or parts whose classes differ.
     """
-    train = root / "train" if (root / "train").is_dir() else root
+    train = _part_folder(root, "train") or root
     classes = _class_names(train)
     if not classes:
         raise user_error(
@@ -41,8 +41,7 @@ def read(root: Path) -> Source:
         )
     if train == root:
         return Source(root.name, classes, part)
-    held_out = next((root / name for name in _HELD_OUT if (root / name).is_dir()), None)
-    test = root / "test" if (root / "test").is_dir() else None
+    held_out, test = _part_folder(root, "val"), _part_folder(root, "test")
     for other in (held_out, test):
         if other is not None:
             _same_classes(classes, other)
@@ -53,6 +52,14 @@ def read(root: Path) -> Source:
         val=None if held_out is None else _list(root, held_out, classes),
         test=None if test is None else partial(_list, root, test, classes),
     )
+
+
+def _part_folder(root: Path, part: str) -> Path | None:
+    """The folder of a part, upper or lower case. One of images that stands beside classes is a class of that name."""
+    names = {name.lower(): name for name in reversed(_class_names(root))}
+    found = next((root / names[name] for name in _PARTS[part] if name in names), None)
+    alone = names.keys() <= {name for each in _PARTS.values() for name in each}
+    return found if found and (alone or _class_names(found)) else None
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -106,12 +106,15 @@ def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
 
 def _written(paths: Sequence[Path], columns: _Columns) -> np.ndarray:
     """The label column of all files, as written."""
-    tables = [_open(path).read(columns=[columns.label]).column(0).to_numpy() for path in paths]
-    written = np.concatenate(tables)
-    written = written.astype(str) if written.dtype == object else written
-    if written.dtype.kind not in "iuU":
+    tables = [_open(path).read(columns=[columns.label]).column(0) for path in paths]
+    missing = sum(table.null_count for table in tables)
+    written = np.concatenate([table.to_numpy() for table in tables])
+    if written.dtype == object and all(isinstance(value, str | bytes) for value in written):
+        written = written.astype(str)
+    if missing or written.dtype.kind not in "iuU":
+        what = f"lacks {missing} labels" if missing else f"is {tables[0].type}"
         raise user_error(
-            f"the column {columns.label!r} of {paths[0].name} is {written.dtype}",
+            f"the column {columns.label!r} of {paths[0].name} {what}",
             "labels are whole numbers or text, none missing",
             "correct the column",
         )

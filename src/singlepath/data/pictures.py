@@ -15,6 +15,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", 
 # An explicit list: some of Pillow's other formats start external programs (PostScript).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
+_NO_RANGE = ("F", "LAB")  # floating point; and what Pillow cannot convert
+
 Raw = np.ndarray | bytes | Path
 """An image before it is decoded: pixels uint8 [H, W] or [H, W, 3 or 4], a file's content, or a file's path."""
 
@@ -33,6 +35,8 @@ def open_picture(raw: Raw, *, header_only: bool = False) -> Image.Image:
         return Image.fromarray(raw[..., 0] if raw.shape[-1] == 1 and raw.ndim == 3 else raw)
     try:
         image = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw, formats=_FORMATS)
+        if image.mode in _NO_RANGE:
+            raise CorruptImage(f"pixels of kind {image.mode} have no range of 0 to 255")
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and image.width * image.height > limit:
             raise CorruptImage(f"{image.width}x{image.height} px is more than {limit} pixels")

@@ -32,6 +32,8 @@ def convert(image: Image.Image, channels: int) -> Image.Image:
     image = _upright(image)
     if image.mode.startswith("I;16"):  # Pillow clips 16-bit grey at 255 instead of scaling it
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode == "I":  # what 16-bit grey is in some formats
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
     return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
 
 

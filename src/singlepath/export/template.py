@@ -226,6 +226,10 @@ def read_picture(path: str) -> Tensor:
     image = ImageOps.exif_transpose(Image.open(path))
     if image.mode.startswith("I;16"):  # 16-bit grey: keep the upper byte
         image = Image.frombytes("L", image.size, image.tobytes("raw", "I;16")[1::2])
+    elif image.mode == "I":  # the same, in other formats
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
+    elif image.mode in ("F", "LAB"):
+        raise OSError(f"pixels of kind {image.mode} have no range of 0 to 255")
     image = image.convert("RGB" if PREPROCESS["channels"] == 3 else "L")
     resize, size = PREPROCESS["resize"], PREPROCESS["size"]
     scale = resize / min(image.size)

@@ -22,6 +22,7 @@ from singlepath.devices import measure_network, unmeasurable
 from singlepath.errors import unknown, user_error
 from singlepath.export import FORMATS, Loaded, load_weights, save_weights
 from singlepath.export import predict as predict_images
+from singlepath.export.files import make_folder
 from singlepath.pipeline import finishing
 from singlepath.pipeline import options as o
 from singlepath.pipeline.bench_together import are_benches, judged_together
@@ -304,6 +305,7 @@ def measure(
     path = Path(out or f"{chosen.name}-host.json")
     if path.exists():
         raise user_error(f"the file {path} exists", "allowed: a new file", "type --out another.json")
+    make_folder(path.parent)
     with timing_progress("measure") as shown:
         table = measure_space(
             chosen, runtime=runtime, threads=runtime_threads, batch=batch, seed=seed, quick=quick, progress=shown

@@ -46,6 +46,7 @@ def baselines(made: Prepared, found_macs: int) -> list[Rival]:
     of other channel counts, by the found network's MACs.
     """
     kind, limit = made.budget.costs.kind, made.budget.limit
+    most = made.budget.costs.largest  # a budget may be far above what the space holds
     rivals = []
     for name, full in BASELINES.items():
         if kind == "latency" and made.table is not None and not unmeasurable(made.table):
@@ -54,7 +55,9 @@ def baselines(made: Prepared, found_macs: int) -> list[Rival]:
         counts = {"macs": lambda s: macs(s) / 1e6, "parameters": lambda s: parameters(s) / 1e6}
         cost = counts.get(kind, lambda s: float(macs(s)))
         try:
-            spec, width = off_the_shelf(full, made.space, cost, limit if kind in counts else float(found_macs))
+            spec, width = off_the_shelf(
+                full, made.space, cost, min(limit, most) if kind in counts else float(found_macs)
+            )
         except UserError as error:
             note(f"{name} is left out: {error}")
             continue

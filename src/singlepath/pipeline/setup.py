@@ -45,7 +45,7 @@ def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
     try:
         values = [float(part) for part in str(text).strip("[]() ").split(",") if part.strip()]
         return tuple(int(v) if v == int(v) else v for v in values)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise user_error(f"--{flag} {text!r}", "allowed: numbers apart by commas", f"type --{flag} 3,5") from None
 
 

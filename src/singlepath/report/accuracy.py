@@ -9,7 +9,7 @@ from singlepath.report.charts import Axis, Frame, diamond, keys, text
 from singlepath.report.markup import Safe, caption, el, join, scroll, table
 from singlepath.report.numbers import amount, number, percent, plain_cost, quantity, signed
 from singlepath.report.run_data import RunData
-from singlepath.report.words import comparison, margin
+from singlepath.report.words import comparison, margin, trained
 
 __all__ = ["accuracy_section", "class_section", "scatter"]
 
@@ -59,8 +59,16 @@ def _entry(kind: str, name: str, row: dict[str, Any], key: str) -> list[Entry]:
 def accuracy_section(run: RunData) -> Safe:
     entries = _entries(run)
     if run.number("accuracy", "test") is None:
-        found = "No network is trained yet: there is no accuracy to show. "
-        return el("p", found, "Type ", el("code", "singlepath train"), " on this run to have one.", class_="missing")
+        found = "The network is not evaluated" if trained(run) else "No network is trained"
+        command = "singlepath evaluate" if trained(run) else "singlepath train"
+        return el(
+            "p",
+            found,
+            " yet: there is no accuracy to show. Type ",
+            el("code", command),
+            " on this run to have one.",
+            class_="missing",
+        )
     return join(_verdict(run), scatter(entries, run), _numbers(entries, run))
 
 
@@ -87,7 +95,10 @@ def _against_random(run: RunData) -> list[Any]:
         "The found network is ",
         el("strong", words),
         f" the {count or ''} random networks of the same budget, trained with the same recipe".replace("  ", " "),
-        ", and lies within their spread. They reach " if compared.verdict == "same" else ". They reach ",
+        (", too few to tell" if compared.few else ", and lies within their spread")
+        if compared.verdict == "same"
+        else "",
+        ". They reach ",
         quantity("accuracy.random.mean", mean, percent(mean, 2)),
         f" on average (±{std:.2f} points): relative improvement ",
         quantity("accuracy.relative_improvement", compared.improvement, signed(compared.improvement, decimals=2)),

@@ -25,6 +25,7 @@ FLAGS = (
     "recipe",
     "seed",
 )
+FEWEST = 3  # random networks that a verdict is given on
 KINDS = {"design": "Design", "search": "Search", "train": "Training"}
 
 
@@ -40,6 +41,7 @@ class Comparison:
 
     improvement: float
     verdict: Literal["better", "same", "worse"]
+    few: bool = False  # random networks, for a verdict
 
 
 def comparison(run: RunData) -> Comparison | None:
@@ -51,6 +53,8 @@ def comparison(run: RunData) -> Comparison | None:
     improvement = 100 * (found - mean) / mean if given is None else given
     spread = run.number("accuracy", "random", "std") or 0.0
     each = [a for r in run.rows("accuracy", "random", "networks") if (a := number(r.get("accuracy"))) is not None]
+    if 0 < len(each) < FEWEST:
+        return Comparison(improvement, "same", few=True)
     among = bool(each) and min(each) <= found <= max(each)
     if among or abs(found - mean) <= spread:
         return Comparison(improvement, "same")
@@ -87,8 +91,13 @@ def answer(run: RunData) -> str:
     accuracy = run.number("accuracy", "test")
     head = _network(run)
     if accuracy is None:
-        return f"{head}. It is not trained yet, so its accuracy is not known." if run.result else "No result yet."
+        state = "trained and not evaluated" if trained(run) else "not trained yet"
+        return f"{head}. It is {state}, so its accuracy is not known." if run.result else "No result yet."
     return f"{head} with {percent(accuracy)} test accuracy{_worth(run)}."
+
+
+def trained(run: RunData) -> bool:
+    return bool(run.part("training"))
 
 
 def _network(run: RunData) -> str:
@@ -119,7 +128,8 @@ def _worth(run: RunData) -> str:
         return "; it was not compared with random networks of the same budget"
     by = signed(found.improvement)
     if found.verdict == "same":
-        return f": not different from random networks of the same budget ({by}, within their spread)"
+        why = "too few of them to tell" if found.few else "within their spread"
+        return f": not different from random networks of the same budget ({by}, {why})"
     if found.verdict == "worse":
         return f": worse than random networks of the same budget ({by})"
     return f": {by} over random networks of the same budget"
@@ -137,7 +147,7 @@ def commands(run: RunData) -> list[str]:
     kind = run.text("kind") or "design"
     lines = [f"singlepath {kind} --config {shlex.quote(run.name + '/config.yaml')} --out AGAIN"] if run.config else []
     given = {key: value for key in FLAGS if (value := run.text("asked", key)) is not None}
-    if given:
+    if given and not lines:  # some of the options only
         flags = " ".join(f"--{key} {shlex.quote(value)}" for key, value in given.items())
         lines.append(f"singlepath {kind} {flags} --out AGAIN")
     return lines
