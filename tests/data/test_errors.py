@@ -62,6 +62,14 @@ def test_parts_are_known_by_other_names(train: str, test: str, tmp_path: Path) -
     )
 
 
+def test_a_test_part_without_images_is_found_out_at_once(tmp_path: Path) -> None:
+    write_folder(tmp_path / "train", *pictures(30))
+    for name in ("ant", "bee", "cow"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "test" / name / "0.heic").write_bytes(b"not read")
+    refused(tmp_path, "test' hold no images", ".jpg")
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     root = write_folder(tmp_path, *pictures(30))
     (root / "cow").rename(root / "train")

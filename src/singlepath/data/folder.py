@@ -19,7 +19,7 @@ _PARTS = {"train": ("train", "training"), "val": ("val", "valid", "validation", 
 
 
 def read(root: Path) -> Source:
-    """The folder's parts. Of `test/` only the names of its class folders are read here.
+    """The folder's parts. Of `test/` only names are read here, to find out now that it holds images.
 
     Raises:
         UserError: no class folders, no images, or parts whose classes differ.
@@ -32,19 +32,14 @@ def read(root: Path) -> Source:
             "every class is a folder of its images, ROOT/CLASS/*.jpg",
             "move the images into one folder a class",
         )
-    part = _list(root, train, classes)
-    if len(part.paths) == 0:
-        raise user_error(
-            f"the class folders of {str(train)!r} hold no images",
-            f"allowed: {', '.join(sorted(SUFFIXES))}",
-            "type --data with the folder that holds the images",
-        )
+    part = _some(_list(root, train, classes), train)
     if train == root:
         return Source(root.name, classes, part)
     held_out, test = _part_folder(root, "val"), _part_folder(root, "test")
     for other in (held_out, test):
         if other is not None:
             _same_classes(classes, other)
+            _some(_list(root, other, classes), other)
     return Source(
         root.name,
         classes,
@@ -52,6 +47,17 @@ def read(root: Path) -> Source:
         val=None if held_out is None else _list(root, held_out, classes),
         test=None if test is None else partial(_list, root, test, classes),
     )
+
+
+def _some(part: FilePart, folder: Path) -> FilePart:
+    """The part; `UserError` where it has no files."""
+    if len(part.paths) == 0:
+        raise user_error(
+            f"the class folders of {str(folder)!r} hold no images",
+            f"allowed: {', '.join(sorted(SUFFIXES))}",
+            "type --data with the folder that holds the images",
+        )
+    return part
 
 
 def _part_folder(root: Path, part: str) -> Path | None:

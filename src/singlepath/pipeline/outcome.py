@@ -120,9 +120,9 @@ def found_parts(
     }  # fmt: skip
 
 
-def relative_improvement(accuracy: float, random_mean: float) -> float:
-    """RI = 100 (Acc - Acc_random) / Acc_random (arXiv 1912.12522)."""
-    return 100.0 * (accuracy - random_mean) / random_mean if random_mean else float("nan")
+def relative_improvement(accuracy: float, random_mean: float) -> float | None:
+    """RI = 100 (Acc - Acc_random) / Acc_random (arXiv 1912.12522); None where the random networks get nothing right."""
+    return 100.0 * (accuracy - random_mean) / random_mean if random_mean else None
 
 
 def random_parts(rows: list[dict[str, Any]]) -> dict[str, Any]:
