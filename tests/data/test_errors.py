@@ -57,9 +57,8 @@ def test_parts_are_known_by_other_names(train: str, test: str, tmp_path: Path) -
     write_folder(tmp_path / train, *pictures(30))
     write_folder(tmp_path / test, *pictures(12, seed=1))
     data = load(tmp_path)
-    assert (
-        data.classes == ("ant", "bee", "cow") and len(data.train) + len(data.val) == 30 and len(data.open_test()) == 12
-    )
+    assert data.classes == ("ant", "bee", "cow")
+    assert (len(data.train) + len(data.val), len(data.open_test())) == (30, 12)
 
 
 def test_a_test_part_without_images_is_found_out_at_once(tmp_path: Path) -> None:

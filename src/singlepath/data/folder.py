@@ -39,12 +39,13 @@ def read(root: Path) -> Source:
     for other in (held_out, test):
         if other is not None:
             _same_classes(classes, other)
-            _some(_list(root, other, classes), other)
+    if test is not None:
+        _some(_list(root, test, classes), test)
     return Source(
         root.name,
         classes,
         part,
-        val=None if held_out is None else _list(root, held_out, classes),
+        val=None if held_out is None else _some(_list(root, held_out, classes), held_out),
         test=None if test is None else partial(_list, root, test, classes),
     )
 
