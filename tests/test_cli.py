@@ -108,6 +108,7 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     "threads": ([*QUICK, "--threads", 0], ["--threads 0", "1 or more", "type --threads"]),
     "epochs": ([*QUICK, "--epochs", 0], ["--epochs", "1", "singlepath search --help"]),
     "number": ([*QUICK, "--epochs", "many"], ["--epochs", "integer", "singlepath search --help"]),
+    "seed": ([*QUICK, "--seed", -1], ["--seed", "0", "singlepath search --help"]),
     "limit": ([*SMALL, "--limit", 5], ["limit of 5 images for 10 classes", "type --limit 20"]),
 }  # fmt: skip
 
@@ -338,6 +339,8 @@ def test_a_resumed_run_goes_on_with_the_threads_that_were_allowed(searched: tupl
     [
         ("bugdet: 80ms\n", ["unknown option 'bugdet'", "budget"]),
         ("epochs: many\n", ["epochs: 'many'", "integer"]),
+        ("seed: -1\n", ["seed: -1", "equal to 0"]),
+        ("epochs: 0\n", ["epochs: 0", "equal to 1"]),
         ("- a\n- b\n", ["holds no options", "option: value"]),
         ("a: [\n", ["is not YAML"]),
         ("budget: !!python/object/apply:os.getcwd []\n", ["is not YAML"]),

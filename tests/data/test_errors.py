@@ -150,6 +150,19 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
     refused(tmp_path, "cannot be read")
 
 
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_a_damaged_parquet_page_is_named(tmp_path: Path, column: str) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = write_parquet(tmp_path / "photos.parquet", *pictures(30))
+    group = parquet.ParquetFile(path).metadata.row_group(1)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    chunk = next(c for c in chunks if c.path_in_schema.startswith(column))
+    start, content = min(chunk.data_page_offset, chunk.dictionary_page_offset or 2**60), bytearray(path.read_bytes())
+    content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)
+    refused(path, "photos.parquet", "cannot be read", "fetch it again")
+
+
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

@@ -58,6 +58,12 @@ def test_design_with_a_budget_in_macs(tmp_path: Path) -> None:
     assert result["data"]["test"] > 0 and set(found["seconds"]) >= {"search", "train", "export"}
     again = printed("design", "--resume", tmp_path / "run")
     assert again == found, "a design that is done is read back"
+    (tmp_path / "run" / "summary.json").unlink()
+    with open(tmp_path / "run" / "timing.jsonl", "a") as file:
+        file.write('{"design": "train", "seconds": 1000.0}\n{"design": "tr')  # an interrupted one, and a killed one
+    resumed = printed("design", "--resume", tmp_path / "run")
+    assert resumed["test_accuracy"] == found["test_accuracy"]
+    assert 0 <= resumed["seconds"]["train"] - found["seconds"]["train"] - 1000 < 60, "of every process"
 
 
 def table_of(space_text: str) -> LatencyTable:

@@ -54,6 +54,7 @@ def result(
     classes: list[str] | None = None,
     seed: int = 1,
     gain: float = 0.012,
+    test: int = 360,
 ) -> dict[str, Any]:
     """A complete design's result."""
     rng = random.Random(seed + 7)
@@ -73,7 +74,7 @@ def result(
     return {
         "kind": "design",
         "asked": {"data": "digits", "space": "mobile-small", "device": "host", "budget": "60%", "seed": 0},
-        "data": {"name": "digits", "classes": names, "train": 1150, "held_out": 287, "test": 360, "skipped": []},
+        "data": {"name": "digits", "classes": names, "train": 1150, "held_out": 287, "test": test, "skipped": []},
         "space": {"id": "mobile-small", "size": 1_000_000, "smallest": predicted * 0.45, "largest": budget / 0.6},
         "architecture": {
             "space": "mobile-small",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,12 +67,18 @@ def _source(name: str, train: Sequence[Path], held_out: Sequence[Path], test: Se
 def _open(path: Path) -> Any:
     """A `pyarrow.parquet.ParquetFile`."""
     parquet = optional("pyarrow.parquet", "data")
-    try:
+    with _readable(path):
         return parquet.ParquetFile(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file that cannot be read, or a damaged page inside it, is the user's to fetch again."""
+    try:
+        yield
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
-        raise user_error(
-            f"{str(path)!r} cannot be read ({str(error)[:80]})", "parquet files are needed", "fetch it again"
-        ) from None
+        what = f"{str(path)!r} cannot be read ({' '.join(str(error).split())[:80]})"
+        raise user_error(what, "parquet files are needed", "fetch it again") from None
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
 
 def _written(paths: Sequence[Path], columns: _Columns) -> np.ndarray:
     """The label column of all files, as written."""
-    tables = [_open(path).read(columns=[columns.label]).column(0) for path in paths]
+    tables = [_column(path, columns.label) for path in paths]
     missing = sum(table.null_count for table in tables)
     written = np.concatenate([table.to_numpy() for table in tables])
     if written.dtype == object and all(isinstance(value, str | bytes) for value in written):
@@ -119,6 +126,12 @@ def _written(paths: Sequence[Path], columns: _Columns) -> np.ndarray:
             "correct the column",
         )
     return written
+
+
+def _column(path: Path, name: str) -> Any:
+    file = _open(path)
+    with _readable(path):
+        return file.read(columns=[name]).column(0)
 
 
 def _part(paths: Sequence[Path], *, columns: _Columns, labels: Labels) -> ParquetPart:
@@ -140,7 +153,8 @@ class ParquetPart:
         for path, start, stop in zip(self.paths, self.starts[:-1], self.starts[1:], strict=True):
             wanted = indices[(indices >= start) & (indices < stop)] - start
             if len(wanted):
-                yield from _rows(_open(path), self.column, wanted)
+                with _readable(path):
+                    yield from _rows(_open(path), self.column, wanted)
 
     def name(self, index: int) -> str:
         file = int(np.searchsorted(self.starts, index, side="right")) - 1

@@ -3,8 +3,9 @@ resumable."""
 
 from __future__ import annotations
 
+import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,23 +35,22 @@ BOTH = ("onnx", "source")
 
 def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """All steps inside an open run folder; returns the summary that `design --json` prints."""
-    clock: dict[str, float] = {}
     if run.has("summary.json"):
         return read_json(run.path / "summary.json")
     set_threads(options["threads"])
-    with timed(clock, "measure"):
+    with timed(run, "measure"):
         made = prepared_in(run, options)
     options = within_time(run, options, made)
-    with timed(clock, "search"):
+    with timed(run, "search"):
         found, made = search_in(run, options, made)
         found, made = checked_drift(run, options, found, made)
-    with timed(clock, "train"):
+    with timed(run, "train"):
         accuracy = compared(run, options, found, made)
-    with timed(clock, "export"):
+    with timed(run, "export"):
         parts = finishing.export_all(run.path, run.path / WEIGHTS, BOTH, finishing.real_images(made.data))
         update_result(run.path, export=parts, kind="design")
         time_final(run, made)
-    result = update_result(run.path, accuracy=accuracy, seconds={k: round(v, 1) for k, v in clock.items()})
+    result = update_result(run.path, accuracy=accuracy, seconds=clock(run.path))
     page = write_report(run.path)
     summary = summarise(run.path, result, page)
     run.write("summary.json", summary)
@@ -80,11 +80,26 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
 
 
 @contextmanager
-def timed(clock: dict[str, float], name: str):
+def timed(run: Run, name: str):
+    """Note what a step took, in timing.jsonl too, also where it is interrupted: a resumed run adds to it."""
     started = time.monotonic()
-    yield
-    clock[name] = time.monotonic() - started
-    note(f"{name}: {clock[name]:.0f} s")
+    try:
+        yield
+    finally:
+        took = time.monotonic() - started
+        run.time({"design": name, "seconds": took})
+    note(f"{name}: {took:.0f} s")
+
+
+def clock(folder: Path) -> dict[str, float]:
+    """What each step took, s, over every process of the run; of one that was killed the last step is not known."""
+    took: dict[str, float] = {}
+    for line in (folder / "timing.jsonl").read_text().splitlines():
+        with suppress(json.JSONDecodeError):  # half a line, of a process that was killed
+            row = json.loads(line)
+            if "design" in row:
+                took[row["design"]] = took.get(row["design"], 0.0) + row["seconds"]
+    return {name: round(seconds, 1) for name, seconds in took.items()}
 
 
 def checked_drift(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> tuple[Found, Prepared]:

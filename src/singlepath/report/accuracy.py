@@ -95,9 +95,7 @@ def _against_random(run: RunData) -> list[Any]:
         "The found network is ",
         el("strong", words),
         f" the {count or ''} random networks of the same budget, trained with the same recipe".replace("  ", " "),
-        (", too few to tell" if compared.few else ", and lies within their spread")
-        if compared.verdict == "same"
-        else "",
+        f" ({compared.why})" if compared.why else "",
         ". They reach ",
         quantity("accuracy.random.mean", mean, percent(mean, 2)),
         f" on average (±{std:.2f} points): relative improvement ",

@@ -35,13 +35,15 @@ class Comparison:
 
     Attributes:
         improvement: relative improvement, per cent.
-        verdict: ``same`` where the found accuracy lies within one standard deviation of the random mean or among the
-            random networks themselves; otherwise ``better`` or ``worse``.
+        verdict: ``same`` where the random networks are too few, where the found accuracy lies among theirs or within
+            one standard deviation of their mean, or where the test images are too few to tell it from that mean
+            (95 %); otherwise ``better`` or ``worse``.
+        why: of the verdict ``same``, in words.
     """
 
     improvement: float
     verdict: Literal["better", "same", "worse"]
-    few: bool = False  # random networks, for a verdict
+    why: str = ""
 
 
 def comparison(run: RunData) -> Comparison | None:
@@ -53,11 +55,13 @@ def comparison(run: RunData) -> Comparison | None:
     improvement = 100 * (found - mean) / mean if given is None else given
     spread = run.number("accuracy", "random", "std") or 0.0
     each = [a for r in run.rows("accuracy", "random", "networks") if (a := number(r.get("accuracy"))) is not None]
+    images = run.number("data", "test")
     if 0 < len(each) < FEWEST:
-        return Comparison(improvement, "same", few=True)
-    among = bool(each) and min(each) <= found <= max(each)
-    if among or abs(found - mean) <= spread:
-        return Comparison(improvement, "same")
+        return Comparison(improvement, "same", "too few of them to tell")
+    if (each and min(each) <= found <= max(each)) or abs(found - mean) <= spread:
+        return Comparison(improvement, "same", "within their spread")
+    if images and abs(found - mean) <= margin(found, images):
+        return Comparison(improvement, "same", f"{images:.0f} test images are too few to tell")
     return Comparison(improvement, "better" if found > mean else "worse")
 
 
@@ -128,8 +132,7 @@ def _worth(run: RunData) -> str:
         return "; it was not compared with random networks of the same budget"
     by = signed(found.improvement)
     if found.verdict == "same":
-        why = "too few of them to tell" if found.few else "within their spread"
-        return f": not different from random networks of the same budget ({by}, {why})"
+        return f": not different from random networks of the same budget ({by}, {found.why})"
     if found.verdict == "worse":
         return f": worse than random networks of the same budget ({by})"
     return f": {by} over random networks of the same budget"
