@@ -129,6 +129,10 @@ def test_only_networks_of_both_depths_are_compared() -> None:
     assert pairs[1, 2]["test"]["networks"] == 4 and "4 networks are too few" in pairs[1, 2]["sentence"]
     assert pairs[1, 3].keys() == {"first", "second"}
     assert depth_gap(networks(FIRST)) is None and depth_gap([]) is None
+    gap = depth_gap([*networks(FIRST), *networks(SECOND[:4], 2)])
+    assert gap is not None and [row["networks"] for row in gap["depths"]] == [4, 4]
+    assert gap["depths"][0]["test"] == np.mean(FIRST[:4]), "a mean of others is no depth's doing"
+    assert gap["depths"][0]["passes"] == 4000, "everything that was spent"
     deep = [*networks(FIRST, space="mobile-small(depth=2)"), *networks(SECOND, 4, space="mobile-small(depth=2)")]
     gap = depth_gap(deep)
     assert gap is not None and [row["depth"] for row in gap["depths"]] == [2, 4]

@@ -11,7 +11,7 @@ search on a supernet chooses by the supernet's ranking.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -42,9 +42,10 @@ def depth_gap(networks: Sequence[Record]) -> dict[str, Any] | None:
     """Random networks at several depths, compared pair by pair; None where they have one depth.
 
     Returns:
-        ``depths``: for each, how many networks, their mean accuracies in per cent, mean cost, and the image passes of a
-        training and of all of them. ``pairs``: `Agreement` of test and of validation accuracies of the networks that
-        both depths have, and a sentence about the former.
+        ``depths``: for each, the number, mean accuracies in per cent and mean cost of the networks that all depths have
+        (runs judged together may have trained others), and the image passes of a training and of all of them.
+        ``pairs``: `Agreement` of test and of validation accuracies of the networks that both depths have, and a
+        sentence about the former.
     """
     by_depth: dict[int, list[Record]] = {}
     for record in networks:
@@ -52,8 +53,9 @@ def depth_gap(networks: Sequence[Record]) -> dict[str, Any] | None:
     if len(by_depth) < 2:
         return None
     depths = sorted(by_depth)
+    shared = set.intersection(*({r.trial.search_seed for r in group} for group in by_depth.values()))
     return {
-        "depths": [_at_depth(depth, by_depth[depth]) for depth in depths],
+        "depths": [_at_depth(depth, by_depth[depth], shared) for depth in depths],
         "pairs": [_pair((a, b), (by_depth[a], by_depth[b])) for a, b in combinations(depths, 2)],
     }
 
@@ -62,8 +64,9 @@ def _depth(record: Record) -> int:
     return int(record.trial.settings.get("depth") or depth_of(str(record.trial.protocol.get("space", ""))))
 
 
-def _at_depth(depth: int, group: Sequence[Record]) -> dict[str, Any]:
-    tests, spent = accuracies(group), [record.spent("passes", "training") for record in group]
+def _at_depth(depth: int, everything: Sequence[Record], shared: Collection[int]) -> dict[str, Any]:
+    group = [record for record in everything if record.trial.search_seed in shared] or everything
+    tests, spent = accuracies(group), [record.spent("passes", "training") for record in everything]
     return {
         "depth": depth, "networks": len(tests), "test": float(tests.mean()), "test_interval": interval(tests),
         "validation": float(np.mean(list(by_search(group, FIGURES["validation"]).values()))),
