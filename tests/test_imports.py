@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "singlepath"
 ROOMS = (
     "errors",
+    "environment",
     "runs",
     "architecture",
     "blocks",

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from singlepath import runs
+from singlepath import environment
 from singlepath.errors import UserError
 from singlepath.runs import Run, load_checkpoint, read_json, write_atomic, write_json
 
@@ -307,5 +307,5 @@ def test_a_configuration_runs_no_code(tmp_path: Path) -> None:
 
 def test_the_commit_is_none_where_git_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert runs.commit() is None
-    assert set(runs.environment()) == {"versions", "commit", "hardware"}
+    assert environment.commit() is None
+    assert set(environment.environment()) == {"versions", "commit", "hardware"}

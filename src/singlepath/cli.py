@@ -7,6 +7,7 @@ Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import json
@@ -26,10 +27,13 @@ from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
 from singlepath.pipeline.progress import shown
 from singlepath.pipeline.setup import keep_memory
+from singlepath.pipeline.trainings import MOVABLE
+from singlepath.runs import other_option
 
 __all__ = ["app", "main"]
 
 INTERRUPTED = 130
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
 
 app = typer.Typer(
     help="Designs a convolutional network for your images, device and latency budget.", no_args_is_help=True,
@@ -51,9 +55,14 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         if "seed" not in types:
             values.pop("seed")  # nothing of this command is drawn at random
         given = {k for k in values if ctx.get_parameter_source(k).name == "COMMANDLINE"}  # type: ignore[union-attr]
-        for source in (config, values.get("resume")):
-            if source is not None:
-                merge(values, given, read_options(Path(source), types))
+        if config is not None:
+            merge(values, given, read_options(Path(config), types))
+        if (run_folder := values.get("resume")) is not None:
+            kept = read_options(Path(run_folder), types)
+            for name in given & kept.keys():  # the function itself takes a default for "not given"
+                if values[name] == signature.parameters[name].default != kept[name] and name not in MOVABLE:
+                    raise other_option(Path(run_folder), name, values[name], kept[name])
+            merge(values, given, kept)
         with shown():
             result = function(**values)
         show(result, as_json)
@@ -178,8 +187,19 @@ def status(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return failed(error, arguments) if error.errno not in UNUSABLE else refused(error)
     except Exception as error:
         return failed(error, arguments)
+
+
+def refused(error: OSError) -> int:
+    """A file or folder of the user's that the system does not let us use: one line."""
+    print(
+        f"singlepath: {error.filename or 'the disk'}: {error.strerror}; allowed: what this user may read and write, "
+        "with room left; change its rights or place, then type the command again", file=sys.stderr,
+    )  # fmt: skip
+    return 2
 
 
 def going_on(arguments: list[str]) -> str:

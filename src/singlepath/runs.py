@@ -16,26 +16,22 @@ import fcntl
 import json
 import os
 import pickle
-import platform
-import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import yaml
 
+from singlepath.environment import environment
 from singlepath.errors import UserError, user_error
 
 __all__ = [
     "Run",
-    "cpu_name",
-    "environment",
     "load_checkpoint",
     "read_config",
     "read_json",
@@ -43,7 +39,6 @@ __all__ = [
     "write_json",
 ]
 
-PACKAGES = ("singlepath", "torch", "numpy", "onnx", "onnxruntime", "scikit-learn", "pillow", "pyarrow", "safetensors")
 # what must agree with the folder's configuration before a run goes on; the second group may change if the user says so
 FIXED_ENVIRONMENT = ("threads", "compute")
 # what a checkpoint raises that is torn, filled with zeros, or holds anything but plain values and tensors
@@ -55,13 +50,23 @@ OWN_FILES = {".lock", "config.yaml", "data.json", "table.json", "timing.jsonl"}
 def write_atomic(path: Path, data: bytes | str) -> Path:
     """Write a file so that it is either the old one or the new one, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with _whole(path, path.with_name(f".{path.name}.{os.getpid()}.tmp")) as file:
         file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
     return path
+
+
+@contextmanager
+def _whole(path: Path, temporary: Path) -> Iterator[IO[bytes]]:
+    """A file to write to that becomes `path` once all is on disk; where that fails nothing is left of it."""
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -82,45 +87,6 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def cpu_name() -> str:
-    """The processor's model name, as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-        )
-    except OSError:
-        return platform.processor() or platform.machine()
-
-
-def environment() -> dict[str, Any]:
-    """Versions, commit and hardware: what a result depends on beside its options."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    hardware = {"cpu": cpu_name(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
-    if torch.cuda.is_available():
-        hardware["gpu"] = torch.cuda.get_device_name()
-    return {"versions": versions, "commit": commit(), "hardware": hardware}
-
-
-def commit() -> str | None:
-    """The git commit of the source tree with "+" for local changes, None outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
 class Run:
     """An open, locked run folder.
 
@@ -134,13 +100,19 @@ class Run:
         self.path, self._lock, self.note = path, lock, note
         self._fresh = False
         self.allow_changed = False
+        self.moved: dict[str, Any] = {}
 
     @classmethod
     def open(
         cls, path: Path, options: Mapping[str, Any], *, resume: bool = False, allow_changed: bool = False,
         note: Callable[[str], None] = lambda text: print(text, file=sys.stderr), flag: str = "--out",
+        movable: Sequence[str] = (),
     ) -> Run:  # fmt: skip
         """Create a run folder, or go on with one.
+
+        Args:
+            movable: options that may have another value now (where the images lie); the caller sees that they mean the
+                same, and then calls `keep_moved`.
 
         Raises:
             UserError: the folder exists (and `resume` is off), is locked by another process, or was made with other
@@ -164,7 +136,7 @@ class Run:
             run = cls(path, cls._acquire(path), note)
         run._fresh, run.allow_changed = not known, allow_changed
         try:
-            run._configure({k: _plain(v) for k, v in options.items()}, known, allow_changed)
+            run._configure({k: _plain(v) for k, v in options.items()}, known, allow_changed, flag, movable)
         except BaseException:
             run.close()
             raise
@@ -189,7 +161,9 @@ class Run:
         file.flush()
         return file
 
-    def _configure(self, options: dict[str, Any], known: bool, allow_changed: bool) -> None:
+    def _configure(
+        self, options: dict[str, Any], known: bool, allow_changed: bool, flag: str, movable: Sequence[str]
+    ) -> None:
         if not known:
             write_atomic(
                 self.path / "config.yaml", yaml.safe_dump({"options": options, **environment()}, sort_keys=False)
@@ -200,6 +174,9 @@ class Run:
         changed = {}
         for key in dict.fromkeys([*before, *options]):
             if before.get(key) == options.get(key):
+                continue
+            if key in movable:
+                self.moved[key] = options.get(key)
                 continue
             if key in FIXED_ENVIRONMENT:
                 if allow_changed:
@@ -213,12 +190,7 @@ class Run:
                     f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
                     "another value changes the results' last digits", "type --allow-changed, or the old value",
                 )  # fmt: skip
-            raise user_error(
-                f"{key} is {options.get(key)!r} but the run in {self.path} was made with {before.get(key)!r}",
-                "a resumed run keeps its options",
-                f"leave --{key.replace('_', '-')} out" if before.get(key) is None
-                else f"type --{key.replace('_', '-')} {before.get(key)} or another folder",
-            )  # fmt: skip
+            raise other_option(self.path, key, options.get(key), before.get(key), flag)
         if changed:
             config["options"] = before | changed
             write_atomic(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -226,6 +198,17 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         return read_config(self.path)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What this run is made with."""
+        return self.config["options"] | self.moved
+
+    def keep_moved(self) -> None:
+        """The moved options are those of the run from now on."""
+        if self.moved:
+            written = self.config | {"options": self.options}
+            write_atomic(self.path / "config.yaml", yaml.safe_dump(written, sort_keys=False))
 
     def close(self) -> None:
         if self._lock:
@@ -277,12 +260,8 @@ class Run:
         metrics = self.path / "metrics.jsonl"
         length = metrics.stat().st_size if metrics.is_file() else 0
         target = folder / f"{tag}-{step:09d}.pt"
-        temporary = target.with_name(f".{target.name}.tmp")
-        with open(temporary, "wb") as file:
+        with _whole(target, target.with_name(f".{target.name}.tmp")) as file:
             torch.save({"state": dict(state), "step": step, "metrics_bytes": length}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
         for old in self._checkpoints(tag)[:-2]:
             old.unlink()
 
@@ -332,6 +311,15 @@ class Run:
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
+
+
+def other_option(path: Path, key: str, value: Any, before: Any, flag: str = "--out") -> UserError:
+    """What a run says that is to go on with another value of an option."""
+    name = f"--{key.replace('_', '-')}"
+    return user_error(
+        f"{key} is {value!r} but the run in {path} was made with {before!r}", "a resumed run keeps its options",
+        f"leave {name} out" if before is None else f"type {name} {before}, or {flag} another/folder",
+    )  # fmt: skip
 
 
 def load_checkpoint(run: Path, tag: str) -> dict[str, Any] | None:

@@ -216,6 +216,23 @@ def test_figures_that_are_no_amounts_are_refused(field: str, value: str) -> None
         LatencyTable.from_json(json.dumps(table))
 
 
+@pytest.mark.parametrize("intercept", [-1000.0, 1e308])
+def test_networks_that_take_no_time_or_forever_are_refused(intercept: float) -> None:
+    correction = PIXEL1.correction.model_copy(update={"intercept": intercept, "slope": 1e306 if intercept > 0 else 1})
+    with pytest.raises(UserError, match="above 0, and finite"):
+        PIXEL1.model_copy(update={"correction": correction}).costs(MOBILE)
+
+
+def test_a_table_of_no_images_or_no_threads_is_refused(tmp_path: Path) -> None:
+    for field in ("batch", "threads"):
+        table = json.loads(PIXEL1.to_json()) | {field: 0}
+        with pytest.raises(UserError, match=field):
+            LatencyTable.from_json(json.dumps(table))
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match="not a latency table"):
+        LatencyTable.load(tmp_path / "binary")
+
+
 def test_a_correction_is_applied_to_the_whole_network() -> None:
     correction = PIXEL1.correction.model_copy(update={"slope": 2.0, "intercept": 1.0})
     corrected = PIXEL1.model_copy(update={"correction": correction}).costs(MOBILE)

@@ -11,7 +11,7 @@ import pytest
 
 from singlepath.costs import LatencyTable
 from singlepath.devices import device, hardware, measure, measure_network, networks
-from singlepath.devices.host import cpu_name
+from singlepath.environment import cpu_name
 from singlepath.errors import UserError
 from singlepath.spaces import make
 

@@ -153,6 +153,7 @@ def picture_files(folder: Path) -> list[Path]:
     image.resize((37, 37)).save(folder / "exact.png")
     Image.fromarray(grey).save(folder / "sixteen.png")
     Image.fromarray(grey.astype(np.int32)).save(folder / "whole.tif")
+    Image.frombytes("I;16B", grey.shape[::-1], grey.astype(">u2").tobytes()).save(folder / "big-endian.tif")
     return sorted(folder.iterdir())
 
 
@@ -163,7 +164,7 @@ def test_pictures_are_read_as_in_training(channels: int, tmp_path: Path) -> None
     network = make_network(space, 0)
     module = import_file(export_source(network, preprocess, STRANGE, tmp_path / "model"))
     files = picture_files(tmp_path / "pictures")
-    assert len(files) == 9
+    assert len(files) == 10
     for file in files:
         assert torch.equal(module.read_picture(str(file)), preprocess.image(open_picture(file))), file.name
 
@@ -174,12 +175,17 @@ def test_labels_images_on_the_command_line(tmp_path: Path) -> None:
     preprocess = make_preprocess(network.spec)
     file = export_source(network, preprocess, classes, tmp_path / "model")
     images = write_pictures(tmp_path / "pictures", 2)
+    (tmp_path / "broken.png").write_bytes(images[0].read_bytes()[:60])
     command = [sys.executable, "-P", "-B", str(file), *map(str, images)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     pixels = torch.stack([preprocess.image(Image.open(path)) for path in images])
     wanted = [classes[i] for i in eager(network, preprocess, pixels).argmax(1).tolist()]
     assert [line.split("\t")[1] for line in done.stdout.splitlines()] == wanted
+    command.insert(5, "broken.png")
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 1 and again.stdout == done.stdout, "one that cannot be read costs the others nothing"
+    assert again.stderr.startswith("cannot read broken.png") and again.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("arguments", "word"), [([], "usage"), (["no.png"], "no.png"), (["broken.png"], "broken.png")])

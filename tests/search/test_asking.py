@@ -13,7 +13,7 @@ from singlepath.search.evolution import Evolution
 from singlepath.search.local import LocalSearch
 from singlepath.search.nsga2 import Nsga2, crowding, front, fronts
 from singlepath.search.predictors import PREDICTORS
-from singlepath.search.queries import answer, begin, run_queries
+from singlepath.search.queries import Pool, answer, begin, run_queries
 from singlepath.search.random_queries import RandomSearch
 from singlepath.search.ranking import labels, ranked
 from singlepath.search.weaknas import WeakNas
@@ -193,3 +193,19 @@ def test_brp_nas_takes_half_of_a_round_from_the_top_and_ends_with_the_ranking() 
     rank = ranked(over, trained, np.random.default_rng(0))
     scores = PREDICTORS["pairwise"](rank.rows, rank.asked, labels(trained["values"], "raw"), np.random.default_rng(0))
     assert state["asked"][20:] == rank.best(scores.mean, 20)
+
+
+def test_a_merged_pool_has_one_candidate_a_function_beside_what_any_of_its_codes_is_beside() -> None:
+    """Codes of three binary decisions, the last of which means nothing where the first is 0."""
+    codes = np.array(list(np.ndindex(2, 2, 2)))
+    same = np.array([0, 0, 1, 1, 2, 3, 4, 5])
+    whole = Pool(codes, (2, 2, 2), measures={"size": np.array([2.0, 1, 5, 5, 3, 3, 3, 3])}, cost="size", same=same)
+    merged, rng = whole.merged(), np.random.default_rng(0)
+    assert merged.codes.tolist() == [[0, 0, 1], [0, 1, 0], [1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]], "the cheapest"
+    assert merged.costs.tolist() == [1, 5, 3, 3, 3, 3]
+    assert merged.neighbours(0, rng).tolist() == [1, 2, 3], "by either of its codes"
+    assert merged.neighbours(5, rng).tolist() == [1, 3, 4]
+    assert merged.find(np.array([[0, 0, 0], [0, 0, 1], [1, 1, 1]])).tolist() == [0, 5]
+    for method in (LocalSearch(), Evolution(population=3), Nsga2(), WeakNas(first=2)):
+        state = run_queries(method, merged, lambda i: float(i), begin(0, 6))
+        assert sorted(state["asked"]) == list(range(6))

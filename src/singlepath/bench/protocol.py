@@ -40,6 +40,7 @@ SUPERNET_SCORES = "supernet-scores"  # of the random networks, by the supernet o
 OWN_SETTINGS = {"select": "score"}
 SELECTS = ("score", "perturbation")  # that need no trained gates
 TRAINING_SEEDS = 1_000  # the first training seed: apart from all search seeds that people type
+APART = 1_000_000  # the seeds of a search's further trainings
 CHUNKS = 4  # of every task and method, for each worker: short enough that no worker is left alone at the end
 
 
@@ -163,15 +164,15 @@ def trials_of(comparison: Comparison, task: str, protocol: Mapping[str, Any]) ->
     whole, budget = _recipe(comparison, protocol)
     count = comparison.trainings
 
-    def trainings(i: int) -> list[int | None]:
-        """Training seeds of the i-th search."""
-        return [TRAINING_SEEDS + count * i + j for j in range(count)] if count else [None]
+    def trainings(seed: int) -> list[int | None]:
+        """Training seeds of the search of a seed, whatever else is compared: a row can be made alone."""
+        return [TRAINING_SEEDS + seed + APART * j for j in range(count)] if count else [None]
 
     searches = [
         Trial(task, c.method, comparison.seed + i, seed, c.settings, whole, budget)
         for c in comparison.contenders
         for i in range(comparison.seeds)
-        for seed in trainings(i)
+        for seed in trainings(comparison.seed + i)
     ]
     own = depth_of(protocol["space"]) if comparison.depths else None
     deeper = [{"depth": depth} for depth in comparison.depths if depth != own]

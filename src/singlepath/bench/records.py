@@ -110,7 +110,7 @@ class Record:
         test: its test value, read once at the end; None where it was not read.
         ledger: all that was spent, tuning included.
         curve: what was found when, by ascending queries: every query, or those that improved.
-        versions, commit: of the code, as `runs.environment` gives them.
+        versions, commit: of the code, as `environment` gives them.
         cost: of the network; None where nothing was counted, and in records older than this field.
         hypervolume: of cost and validation value of all networks asked, per cent of the whole table's; None likewise.
         scores: held-out cross-entropy of random networks by the supernet of the search seed, nats, by their numbers.

@@ -26,7 +26,7 @@ from singlepath.bench.stats import expected_best_without_replacement, hypervolum
 from singlepath.bench.tables import nas_bench_macro
 from singlepath.bench.tasks import Task, load_task, search_task
 from singlepath.data.splits import generator
-from singlepath.runs import environment
+from singlepath.environment import environment
 from singlepath.search.queries import Pool, State
 from singlepath.search.query_methods import make_method
 from singlepath.spaces import make
@@ -48,9 +48,12 @@ def opened(name: str, data: str, cost: str) -> Task:
 
 
 def protocol_of(task: Task, cost: str) -> dict[str, Any]:
-    """What results depend on beside the method: the second objective, and the table itself."""
-    content = hashlib.sha256(task.pool.codes.tobytes() + np.ascontiguousarray(task.validation).tobytes())
-    return {"kind": "table", "cost": task.pool.cost or cost, "table": content.hexdigest()[:16]}
+    """What results depend on beside the method: the second objective, the table itself, and which of its columns
+    judges (the column's values stay unread)."""
+    parts = (task.pool.codes, task.validation, task.pool.costs, *task.pool.measures.values())
+    content = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
+    found = {"kind": "table", "cost": task.pool.cost or cost, "table": content.hexdigest()[:16]}
+    return found | ({"judged": task.judged} if task.judged else {})
 
 
 def network_name(pool: Pool, index: int) -> str:

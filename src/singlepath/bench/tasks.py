@@ -7,6 +7,7 @@ columns are not even read from the file before.
 | task | searched | judged |
 |---|---|---|
 | `nasbench201/cifar10`, `/cifar100`, `/imagenet16` | validation accuracy, 200 epochs, mean over seeds | test accuracy |
+| `nasbench201-distinct/*` | the same, cells that compute the same being one | the same |
 | `macro` | accuracy of the first run (on the test images: the table has no others) | mean of the two other runs |
 | `nasbench101` | validation accuracy after 108 epochs, mean of three runs | test accuracy, mean |
 | `toy`, `flat` | made up (`tables/toy.py`) | the same with noise |
@@ -56,12 +57,14 @@ class Task:
         pool: what may be known for nothing.
         validation: the searched value of every candidate, [N], per cent. For judges; methods ask a `Trial`.
         test: reads the judged values, [N], per cent; for judges, after the search.
+        judged: what of the table that is, where a table may have several.
     """
 
     name: str
     pool: Pool
     validation: np.ndarray = field(repr=False)
     test: Callable[[], np.ndarray] = field(repr=False)
+    judged: str = ""
 
     def trial(self, queries: int, asked: Iterable[int] = ()) -> Trial:
         """A search of at most so many queries, of which `asked` have been spent (a resumed one)."""
@@ -165,16 +168,22 @@ def load_task(name: str, data: Path | str, cost: str = "") -> Task:
 def _nasbench201(dataset: str) -> Load:
     def load(data: Path, cost: str) -> Task:
         path, searched = data / nasbench201.FILE, nasbench201.COLUMNS[dataset][0]
-        pool = nasbench201.pool(data, cost or "mmacs")
-
-        @cache
-        def test() -> np.ndarray:
-            column = nasbench201.judged_column(path, dataset)
-            return nasbench201.read_columns(path, [column])[column]
-
-        return Task(f"nasbench201/{dataset}", pool, nasbench201.read_columns(path, [searched])[searched], test)
+        pool, judged = nasbench201.pool(data, cost or "mmacs"), nasbench201.judged_column(path, dataset)
+        test = cache(lambda: nasbench201.read_columns(path, [judged])[judged])
+        return Task(f"nasbench201/{dataset}", pool, nasbench201.read_columns(path, [searched])[searched], test, judged)
 
     return load
+
+
+def _distinct(load: Load) -> Load:
+    """The same table with one candidate for all codes of a function."""
+
+    def merged(data: Path, cost: str) -> Task:
+        task = load(data, cost)
+        kept, name = task.pool.distinct, task.name.replace("/", "-distinct/")
+        return Task(name, task.pool.merged(), task.validation[kept], lambda: task.test()[kept], task.judged)
+
+    return merged
 
 
 def _macro(data: Path, cost: str) -> Task:
@@ -208,5 +217,6 @@ def _made_up(kind: str) -> Load:
 
 TASKS: dict[str, Load] = {
     **{f"nasbench201/{dataset}": _nasbench201(dataset) for dataset in nasbench201.COLUMNS},
+    **{f"nasbench201-distinct/{dataset}": _distinct(_nasbench201(dataset)) for dataset in nasbench201.COLUMNS},
     "macro": _macro, "nasbench101": _nasbench101, "toy": _made_up("toy"), "flat": _made_up("flat"),
 }  # fmt: skip

@@ -83,7 +83,9 @@ def parse_budget(text: str) -> Limit:
     return Limit(str(text), kind, value)
 
 
-def resolve(limit: Limit, costs_of: Callable[[str], CostModel], share_of: str = "latency") -> Budget:
+def resolve(
+    limit: Limit, costs_of: Callable[[str], CostModel], share_of: str = "latency", flag: str = "--budget"
+) -> Budget:
     """A budget against the cost model of its kind; one in % is a share of the largest network's cost of `share_of`.
 
     Raises:
@@ -92,18 +94,18 @@ def resolve(limit: Limit, costs_of: Callable[[str], CostModel], share_of: str = 
     costs = costs_of(limit.kind or share_of)
     value = limit.value if limit.kind else limit.value * costs.largest
     if value < costs.smallest:
-        raise below_smallest(limit.text, costs)
+        raise below_smallest(limit.text, costs, flag)
     target = max(value / (1 + costs.error95), min(costs.smallest, value))
     return Budget(limit.text, value, target, costs)
 
 
-def below_smallest(text: str, costs: CostModel) -> UserError:
+def below_smallest(text: str, costs: CostModel, flag: str) -> UserError:
     least, most = costs.smallest, costs.largest
     decimals = max(2, 3 - math.floor(math.log10(least)))
     step = 10.0**-decimals
     return user_error(
         f"budget {text} is below the smallest network of this space, {least:.{decimals}f} {costs.unit}",
         f"allowed: {least:.{decimals}f} to {most:.{decimals}f} {costs.unit}",
-        f"type --budget {math.ceil(least / step) * step:.{decimals}f}{costs.unit} or more "
+        f"type {flag} {math.ceil(least / step) * step:.{decimals}f}{costs.unit} or more "
         f"({math.ceil(100 * least / most)}% of the largest)",
     )

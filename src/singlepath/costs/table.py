@@ -6,6 +6,7 @@ intercept were fitted on whole networks (1 and 0 where none were timed), the val
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import resources
@@ -70,8 +71,8 @@ class LatencyTable(Strict):
     device: str
     runtime: str
     precision: str = "fp32"
-    threads: int = 1
-    batch: int = 1
+    threads: int = Field(default=1, ge=1)
+    batch: int = Field(default=1, ge=1)
     input_size: int
     source: str = ""
     hardware: dict[str, str] = Field(default_factory=dict)
@@ -91,14 +92,20 @@ class LatencyTable(Strict):
         """The cost of every option of a space in ms.
 
         Raises:
-            UserError: the table was made for another space or input size.
+            UserError: the table was made for another space or input size, or gives a network no time above 0.
         """
         self.check(space)
         slope, layers = self.correction.slope, []
         for layer in space.searchable:
             layers.append(tuple(slope * self._ms(layer.name, o.token) for o in layer.options))
         fixed = self.correction.intercept + slope * self.rest_ms
-        return CostModel("latency", "ms", fixed, tuple(layers), self.validation.error95 if self.validation else 0.0)
+        costs = CostModel("latency", "ms", fixed, tuple(layers), self.validation.error95 if self.validation else 0.0)
+        if not 0 < costs.smallest <= costs.largest < math.inf:
+            raise user_error(
+                f"the table of {self.device} says that networks take {costs.smallest:.4g} to {costs.largest:.4g} ms",
+                "allowed: above 0, and finite", f"measure one: singlepath measure --space '{space.id}'",
+            )  # fmt: skip
+        return costs
 
     def _ms(self, layer: str, token: str) -> float:
         timing = self.layers[layer].get(token)
@@ -153,7 +160,7 @@ class LatencyTable(Strict):
             raise user_error(
                 f"{path} has {path.stat().st_size} bytes", f"allowed: {LARGEST_FILE}", "give a latency table"
             )
-        return cls.from_json(path.read_text(), str(path))
+        return cls.from_json(path.read_text(errors="replace"), str(path))
 
 
 def structure(space: Space, padding: bool = True) -> tuple[Any, ...]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from singlepath.costs import LatencyTable, shipped_tables
 from singlepath.devices.build import measure
 from singlepath.devices.host import hardware
-from singlepath.devices.networks import Measured, measure_network, time_networks, unmeasurable
+from singlepath.devices.networks import Measured, calibration_networks, measure_network, time_networks, unmeasurable
 from singlepath.devices.timing import Timing, time_interleaved
 from singlepath.errors import unknown, user_error
 
 __all__ = [
-    "HOST", "Device", "Measured", "Timing", "device", "hardware", "measure", "measure_network", "time_interleaved",
-    "time_networks", "unmeasurable",
+    "HOST", "Device", "Measured", "Timing", "calibration_networks", "device", "hardware", "measure", "measure_network",
+    "time_interleaved", "time_networks", "unmeasurable",
 ]  # fmt: skip
 
 HOST = "host"

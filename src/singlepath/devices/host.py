@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
+
+from singlepath.environment import cpu_name
 
 __all__ = ["hardware", "version"]
 
@@ -18,15 +19,6 @@ def hardware() -> dict[str, str]:
         "os": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
     }
-
-
-def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Hardware") and value.strip():
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:

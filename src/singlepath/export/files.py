@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from singlepath.errors import user_error
+from singlepath.runs import write_atomic
 
 __all__ = ["make_folder", "write"]
 
@@ -33,13 +33,4 @@ def write(path: Path, content: bytes) -> Path:
         UserError: the folder cannot be made.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_atomic(path, content)

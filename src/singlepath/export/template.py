@@ -223,9 +223,11 @@ def read_picture(path: str) -> Tensor:
     """An image file as the network takes it, bytes [channels, size, size]: its centre square, resized."""
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(Image.open(path))
+    image = Image.open(path, formats=["JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF", "PPM"])
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # 16-bit grey: keep the upper byte
-        image = Image.frombytes("L", image.size, image.tobytes("raw", "I;16")[1::2])
+        upper = 0 if image.mode.endswith("B") else 1
+        image = Image.frombytes("L", image.size, image.tobytes()[upper::2])
     elif image.mode == "I":  # the same, in other formats
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     elif image.mode in ("F", "LAB"):
@@ -244,18 +246,25 @@ def read_picture(path: str) -> Tensor:
 def main(files: list[str]) -> None:
     if not files:
         sys.exit("usage: python model.py IMAGE...")
-    network = load()
+    try:
+        network = load()
+    except OSError as error:
+        sys.exit(f"cannot read the weights: {error}")
+    unread = []
     for file in files:
         try:
             picture = read_picture(file)
         except ImportError:
             sys.exit("Image files need Pillow: pip install pillow")
-        except OSError as error:
-            sys.exit(f"cannot read {file}: {error}")
+        except Exception as error:  # decoders raise nearly anything on damaged files
+            unread.append(f"cannot read {file}: {' '.join(str(error).split())}")
+            continue
         with torch.inference_mode():
             probabilities = network(picture[None]).softmax(1)[0]
         best = int(probabilities.argmax())
         print(f"{file}\t{CLASSES[best]}\t{probabilities[best]:.1%}")
+    if unread:
+        sys.exit("\n".join(unread))
 
 
 if __name__ == "__main__":

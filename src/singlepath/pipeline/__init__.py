@@ -1,6 +1,5 @@
 """The jobs a user asks for, made of the rooms below: every command is one function here."""
 
-from singlepath.pipeline import commands
 from singlepath.pipeline.benching import bench
 from singlepath.pipeline.commands import (
     check,
@@ -8,13 +7,12 @@ from singlepath.pipeline.commands import (
     evaluate,
     export,
     front,
-    latency,
-    measure,
     predict,
     report,
     search,
     train,
 )
+from singlepath.pipeline.measuring import latency, measure
 from singlepath.pipeline.tuning import tune
 
 __all__ = [
@@ -22,4 +20,9 @@ __all__ = [
     "report", "search", "train", "tune",
 ]  # fmt: skip
 
-COMMANDS = {**commands.COMMANDS, "tune": tune, "bench": bench}
+COMMANDS = {
+    f.__name__: f
+    for f in (
+        design, check, measure, search, train, evaluate, predict, latency, export, front, report, tune, bench,
+    )
+}  # fmt: skip

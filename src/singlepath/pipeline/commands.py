@@ -13,24 +13,20 @@ from typing import Annotated, Any
 
 import typer
 
-from singlepath.costs import LatencyTable, activation_bytes, count_costs, macs, parameters, parse_budget
+from singlepath.costs import LatencyTable, count_costs, parse_budget
 from singlepath.costs.budget import resolve
 from singlepath.data import Data
-from singlepath.devices import device as find_device
-from singlepath.devices import measure as measure_space
-from singlepath.devices import measure_network, unmeasurable
 from singlepath.errors import unknown, user_error
 from singlepath.export import FORMATS, Loaded, load_weights, save_weights
 from singlepath.export import predict as predict_images
-from singlepath.export.files import make_folder
 from singlepath.pipeline import finishing
 from singlepath.pipeline import options as o
 from singlepath.pipeline.bench_together import are_benches, judged_together
-from singlepath.pipeline.checking import check_data, search_estimate, space_named_in
+from singlepath.pipeline.checking import check_data, search_estimate
 from singlepath.pipeline.design import design_in
 from singlepath.pipeline.front import front_of, supernet_of
-from singlepath.pipeline.outcome import architecture_of, forget, read_result, update_result
-from singlepath.pipeline.progress import note, timing_progress
+from singlepath.pipeline.outcome import architecture_of, read_result, set_aside, update_result
+from singlepath.pipeline.progress import note
 from singlepath.pipeline.searching import check_names, data_limit, search_in, searched_data
 from singlepath.pipeline.setup import (
     best_device,
@@ -43,13 +39,12 @@ from singlepath.pipeline.setup import (
     table_for,
     thread_count,
 )
-from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_one
+from singlepath.pipeline.trainings import MOVABLE, WEIGHTS, Job, recipe_for, train_one
 from singlepath.report import write_report
 from singlepath.runs import Run, read_config, write_atomic
-from singlepath.spaces.named import resolve as resolve_architecture
 from singlepath.training import evaluate as evaluate_network
 
-__all__ = ["COMMANDS"]
+__all__ = ["check", "design", "evaluate", "export", "front", "predict", "report", "search", "train"]
 
 Select = Annotated[
     str | None,
@@ -63,14 +58,18 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     """The run folder of a command: a new one, or the one to go on with, whose options stand for those not given."""
     out, resume = values["out"], values["resume"]
     own = {k: v for k, v in values.items() if k not in ("out", "resume", "allow_changed")}
+    if out is not None and resume is not None:
+        raise user_error(f"--out {out} and --resume {resume}", "a resumed run stays where it is", "leave --out out")
     check_names(own)
+    o.check_bounds(command, values)
     if resume is not None and (Path(resume) / "config.yaml").is_file():
         before = read_config(Path(resume))["options"]
         defaults = {k: p.default for k, p in inspect.signature(command).parameters.items()}
         own |= {k: before[k] for k in own if k in before and own[k] == defaults[k]}
     own |= {"threads": thread_count(own["threads"]), "compute": best_device()}
     folder = Path(resume or out or default_out(command.__name__))
-    return Run.open(folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note)
+    return Run.open(folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note,
+                    movable=MOVABLE)  # fmt: skip
 
 
 def design(
@@ -78,9 +77,9 @@ def design(
     space: o.SpaceName = "mobile-small", out: o.Out = None, recipe: o.RecipeName = "base", mode: o.Mode = "single-path",
     select: Select = None,
     epochs: o.Epochs = None,
-    train_epochs: Annotated[int | None, typer.Option(help="epochs of the final trainings")] = None,
+    train_epochs: o.TrainEpochs = None,
     time_limit: Annotated[str | None, typer.Option(help="90s, 30m or 2h: chooses the epochs, and says so")] = None,
-    random: Annotated[int, typer.Option(help="random networks of the budget to train beside it")] = 3,
+    random: Annotated[int, typer.Option(min=0, help="random networks of the budget to train beside it")] = 3,
     batch_size: o.BatchSize = None, limit: o.Limit = None, runtime: o.RuntimeName = "onnxruntime",
     width: o.SpaceWidth = None, input_size: o.SpaceInput = None, kernels: o.SpaceKernels = None,
     expansions: o.SpaceExpansions = None, se: o.SpaceSe = None, activation: o.SpaceActivation = None, seed: o.Seed = 0,
@@ -95,7 +94,7 @@ def design(
     if time_limit is not None:
         seconds(time_limit)
     with opened(design, values) as run:
-        return design_in(run, run.config["options"])
+        return design_in(run, run.options)
 
 
 def search(
@@ -114,7 +113,7 @@ def search(
     """
     values = dict(locals())
     with opened(search, values) as run:
-        found, made = search_in(run, run.config["options"])
+        found, made = search_in(run, run.options)
         cost = read_result(run.path)["cost"]
         return {
             "run": str(run.path), "architecture": made.space.string(found.architecture),
@@ -134,7 +133,10 @@ def train(
 
     Example: singlepath train runs/a --recipe full
     """
+    o.check_bounds(train, locals())
     check_names({"recipe": recipe})
+    if Path(name).name != name:
+        raise user_error(f"--name {name}", "allowed: the name of a folder inside the run", "type --name train")
     run = Path(run)
     result = read_result(run)
     options = result["options"]
@@ -149,10 +151,10 @@ def train(
         options["seed"], set_threads(threads), start, options["workers"], allow_changed,
     )  # fmt: skip
     train_one(job, data)
-    write_atomic(run / WEIGHTS, job.weights.read_bytes())
     now = {"recipe": chosen.name, "epochs": chosen.epochs, "seed": seed, "init": init, "name": name}
     if result.get("training") != now:
-        forget(run, "accuracy", "export")  # they belong to other weights
+        set_aside(run)
+    write_atomic(run / WEIGHTS, job.weights.read_bytes())
     update_result(run, training=now)
     return {
         "run": str(run), "weights": str(run / WEIGHTS), "recipe": chosen.name, "epochs": chosen.epochs,
@@ -191,6 +193,9 @@ def evaluate(
     ]
     if split == "test":
         update_result(run, accuracy={"test": scored["accuracy"], "per_class": rows, "confusion": scored["confusion"]})
+    for row, found in zip(rows, scored["confusion"], strict=True):
+        counted_as = ", ".join(f"{n} {c}" for c, n in zip(data.classes, found, strict=True) if n) or "no image"
+        print(f"{row['class']}\t{row['accuracy']:.3f} of {row['count']}\ttaken for {counted_as}")
     return {"run": str(run), "split": split, **scored, "per_class": rows}
 
 
@@ -215,7 +220,7 @@ def opened_trained(run: Path, threads: int | None) -> tuple[Path, dict[str, Any]
 def predict(
     model: Annotated[Path, typer.Argument(help="model.onnx, an export folder, a .safetensors file or a run folder")],
     images: Annotated[list[Path], typer.Argument(help="image files, or folders of them")],
-    top: Annotated[int, typer.Option(help="labels to list for every image")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="labels to list for every image")] = 1,
 ) -> dict[str, Any]:
     """Label images with a run or an exported file, its preprocessing included; unreadable images are named and skipped.
 
@@ -228,7 +233,7 @@ def predict(
     for row in skipped:
         note(f"skipped {row['file']!r}: {row['reason']}")
     for p in found:
-        print(f"{p.file}\t{p.label}\t{p.probability:.3f}")
+        print("\t".join([str(p.file), *(f"{label}\t{share:.3f}" for label, share in p.top)]))
     return {"model": str(model), "predictions": [p.as_dict() for p in found], "skipped": skipped}
 
 
@@ -252,7 +257,9 @@ def export(
 
 def front(
     run: o.RunFolder,
-    budgets: Annotated[str, typer.Option(help="budgets apart by commas: 20%,40%,60%")] = "30%,40%,50%,60%,70%,80%,90%",
+    budgets: Annotated[
+        str | None, typer.Option(help="budgets apart by commas: 20%,40%,60%; by default 30% to 90%")
+    ] = None,
     table: Annotated[str | None, typer.Option(help="a latency table of the space; by default the run's own")] = None,
 ) -> dict[str, Any]:
     """The best network of every budget, read off one finished search in minutes.
@@ -261,15 +268,21 @@ def front(
     """
     run = Path(run)
     result = read_result(run)
-    texts = [text.strip() for text in budgets.split(",") if text.strip()]
-    wanted = [parse_budget(text) for text in texts]
+    texts = None if budgets is None else [text.strip() for text in budgets.split(",") if text.strip()]
+    wanted = [parse_budget(text) for text in texts or ()]
     latencies = None
     own, share_of = run / "table.json", result["cost"]["kind"]
     if table or own.is_file():
         latencies, share_of = LatencyTable.load(table or own), "latency"
     if latencies is None and any(w.kind == "latency" for w in wanted):
         raise user_error(f"the run in {run} has no latency table", "budgets in ms need one", "type --table host.json")
-    return front_of(run, result["options"], texts, latencies, share_of)
+    found = front_of(run, result["options"], texts, latencies, share_of)
+    for row in found["front"]:
+        print(
+            f"{row['text']}\t{row['predicted']:.4g} of {row['budget']:.4g} {row['unit']}\t"
+            f"held-out cross-entropy {row['held_out_cross_entropy']:.4g}\t{row['architecture']}"
+        )
+    return found
 
 
 def report(
@@ -284,64 +297,6 @@ def report(
     if len(folders) > 1 and are_benches(folders):
         return judged_together(folders)
     return {"run": str(run), "report": str(write_report(*folders))}
-
-
-def measure(
-    space: o.SpaceName = "mobile-small", out: Annotated[Path | None, typer.Option(help="the table's file")] = None,
-    runtime: o.RuntimeName = "onnxruntime", runtime_threads: Annotated[int, typer.Option(help="of the runtime")] = 1,
-    batch: Annotated[int, typer.Option(help="images a run")] = 1, width: o.SpaceWidth = None,
-    input_size: o.SpaceInput = None, kernels: o.SpaceKernels = None, expansions: o.SpaceExpansions = None,
-    se: o.SpaceSe = None, activation: o.SpaceActivation = None, classes: int | None = None, seed: o.Seed = 0,
-    quick: o.Quick = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Time a space's blocks on this host and write a latency table, validated on whole networks.
-
-    Example: singlepath measure --space mobile-small --out host.json
-    """
-    chosen = make_space(
-        space, width=width, input_size=input_size, kernels=kernels, expansions=expansions, se=se, activation=activation,
-        classes=classes,
-    )  # fmt: skip
-    path = Path(out or f"{chosen.name}-host.json")
-    if path.exists():
-        raise user_error(f"the file {path} exists", "allowed: a new file", "type --out another.json")
-    make_folder(path.parent)
-    with timing_progress("measure") as shown:
-        table = measure_space(
-            chosen, runtime=runtime, threads=runtime_threads, batch=batch, seed=seed, quick=quick, progress=shown
-        )
-    write_atomic(path, table.to_json())
-    costs = table.costs(chosen)
-    validation = table.validation.model_dump() if table.validation else None
-    return {
-        "table": str(path), "device": table.device, "runtime": runtime, "space": chosen.id,
-        "smallest_ms": costs.smallest, "largest_ms": costs.largest, "validation": validation,
-    }  # fmt: skip
-
-
-def latency(
-    architecture: o.ArchitectureText, device: o.DeviceName = "host", space: Annotated[str | None, typer.Option(
-        help="the architecture's space; by default the table's")] = None,
-    runtime: o.RuntimeName = "onnxruntime", seed: o.Seed = 0, quick: o.Quick = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Predicted and measured latency of one architecture, side by side.
-
-    Example: singlepath latency --architecture spnasnet_100 --device pixel1
-    """
-    found = find_device(device)
-    chosen = make_space(space or (found.table.space if found.table else space_named_in(architecture)))
-    arch = resolve_architecture(architecture, chosen)
-    table = found.table or table_for(chosen, device, runtime=runtime, seed=seed, quick=quick)
-    spec = chosen.network(arch)
-    reason = unmeasurable(table)
-    measured = None if reason else measure_network(spec, table)
-    return {
-        "architecture": chosen.string(arch), "device": table.device, "space": chosen.id,
-        "predicted_ms": table.costs(chosen).of(chosen.indices(arch)),
-        "measured_ms": measured.corrected_ms if measured else None, "measured_reason": reason or None,
-        "drift": measured.drift if measured else None, "macs": macs(spec), "parameters": parameters(spec),
-        "activation_bytes": activation_bytes(spec),
-    }  # fmt: skip
 
 
 def check(
@@ -381,8 +336,3 @@ def check(
         "data": loaded,
         "search": search_estimate(chosen, images.get("train"), images.get("held_out"), seed),
     }  # fmt: skip
-
-
-COMMANDS = {
-    f.__name__: f for f in (design, check, measure, search, train, evaluate, predict, latency, export, front, report)
-}  # fmt: skip

@@ -17,13 +17,13 @@ from singlepath.devices import measure, measure_network, unmeasurable
 from singlepath.export import load_weights
 from singlepath.pipeline import comparing, finishing
 from singlepath.pipeline.checking import seconds_per_image
-from singlepath.pipeline.outcome import random_parts, relative_improvement, update_result
+from singlepath.pipeline.outcome import random_parts, relative_improvement, set_aside, update_result
 from singlepath.pipeline.progress import note, timing_progress
 from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, write_found
 from singlepath.pipeline.setup import Prepared, best_device, cost_models, seconds, set_threads
 from singlepath.pipeline.trainings import WEIGHTS, Job, parallel, recipe_for, train_all
 from singlepath.report import write_report
-from singlepath.runs import Run, read_json
+from singlepath.runs import Run, read_json, write_atomic
 from singlepath.search import Found
 from singlepath.search.single_path import CHILDREN
 from singlepath.training import evaluate
@@ -35,8 +35,8 @@ BOTH = ("onnx", "source")
 
 def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """All steps inside an open run folder; returns the summary that `design --json` prints."""
-    if run.has("summary.json"):
-        return read_json(run.path / "summary.json")
+    if run.has("summary.json") and not run.moved:
+        return run.read("summary.json") | {"run": str(run.path), "report": str(run.path / "report.html")}
     set_threads(options["threads"])
     with timed(run, "measure"):
         made = prepared_in(run, options)
@@ -45,6 +45,8 @@ def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
         found, made = search_in(run, options, made)
         found, made = checked_drift(run, options, found, made)
     with timed(run, "train"):
+        if "training" in run.read("result.json"):  # somebody trained the found network otherwise since
+            set_aside(run.path)
         accuracy = compared(run, options, found, made)
     with timed(run, "export"):
         parts = finishing.export_all(run.path, run.path / WEIGHTS, BOTH, finishing.real_images(made.data))
@@ -146,7 +148,7 @@ def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) ->
         for r in everyone
     ]  # fmt: skip
     networks = train_all(jobs, made.data)
-    (run.path / WEIGHTS).write_bytes(jobs[0].weights.read_bytes())
+    write_atomic(run.path / WEIGHTS, jobs[0].weights.read_bytes())
     test = made.data.open_test()
     where = {"device": best_device(), "workers": options["workers"]}
     scores = {

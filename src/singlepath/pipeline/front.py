@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from singlepath.architecture import Architecture
-from singlepath.costs import Budget, LatencyTable, parse_budget
+from singlepath.costs import Budget, CostModel, LatencyTable, parse_budget
 from singlepath.costs.budget import resolve
 from singlepath.data.splits import generator
 from singlepath.errors import user_error
 from singlepath.pipeline.outcome import architecture_of, update_result
-from singlepath.pipeline.progress import progress
+from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.searching import problem_of, searched_data
 from singlepath.pipeline.setup import best_device, cost_models, set_threads
 from singlepath.runs import load_checkpoint, read_json
@@ -27,6 +27,7 @@ from singlepath.supernet import Supernet
 
 __all__ = ["front_of", "supernet_of"]
 
+SHARES = (30, 40, 50, 60, 70, 80, 90)  # of the largest network, %
 RANDOM, RANDOM_EACH = 60, 10  # uniformly drawn networks kept to compare with: in all, and of one budget
 
 
@@ -38,7 +39,10 @@ def supernet_of(run: Path, space: Any) -> Supernet:
     """
     saved = load_checkpoint(run, "supernet")
     if saved is None or "thresholds" not in saved["supernet"]:
-        raise user_error(f"{run} holds no supernet", "a finished search keeps one", "type: singlepath search --out NEW")
+        raise user_error(
+            f"{run} holds no supernet", "a finished search of --mode single-path keeps one",
+            f"type: singlepath search --config {run} --mode single-path --out NEW",
+        )  # fmt: skip
     supernet = Supernet(space)
     supernet.load_state_dict(saved["supernet"])
     return supernet.to(best_device())
@@ -50,16 +54,20 @@ def scores_of(run: Path, space: Space) -> dict[Architecture, PartScore]:
     return {Architecture(space.id, tuple(choices)): (part, score) for choices, part, score in kept}
 
 
-def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: LatencyTable | None, share_of: str
+def front_of(
+    run: Path, options: dict[str, Any], budgets: list[str] | None, table: LatencyTable | None, share_of: str,
 ) -> dict[str, Any]:  # fmt: skip
     """The best network of every budget: one sample of scored networks serves all, so further budgets cost little.
 
-    `share_of` is the cost kind that a budget in % is a share of.
+    `share_of` is the cost kind that a budget in % is a share of. Where no budgets are given, those of `SHARES` that
+    some network keeps.
     """
     set_threads(options["threads"])
     space, data = searched_data(run, options)
     costs = cost_models(space, table)
-    resolved = sorted((resolve(parse_budget(text), costs, share_of) for text in budgets), key=lambda b: -b.limit)
+    budgets = kept_shares(costs(share_of)) if budgets is None else budgets
+    resolved = [resolve(parse_budget(text), costs, share_of, "--budgets") for text in budgets]
+    resolved.sort(key=lambda b: -b.limit)
     check_one_unit(resolved)
     supernet, started = supernet_of(run, space), time.monotonic()
     with progress("front") as report:
@@ -76,6 +84,14 @@ def front_of(run: Path, options: dict[str, Any], budgets: list[str], table: Late
         "run": str(run), "front": front, "front_random": beside, "front_chosen": chosen,
         "networks_scored": len(scorer.known), "seconds": seconds,
     }  # fmt: skip
+
+
+def kept_shares(costs: CostModel) -> list[str]:
+    """Those of `SHARES` of the largest network's cost that the smallest one keeps."""
+    kept = [share for share in SHARES if share * costs.largest >= 100 * costs.smallest]
+    if left := [f"{share}%" for share in SHARES if share not in kept]:
+        note(f"left out {', '.join(left)}: the smallest network takes {100 * costs.smallest / costs.largest:.0f}%")
+    return [f"{share}%" for share in kept]
 
 
 def check_one_unit(budgets: list[Budget]) -> None:

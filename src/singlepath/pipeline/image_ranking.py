@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from singlepath.bench.records import Entry, Record, Trial
+from singlepath.environment import environment
 from singlepath.pipeline.image_trials import device_of, random_networks, supernet_of, task_of
-from singlepath.runs import environment
 from singlepath.search.scoring import Scorer
 
 __all__ = ["RUN", "run_trial"]

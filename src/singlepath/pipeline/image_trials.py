@@ -37,10 +37,11 @@ from singlepath.costs.budget import resolve
 from singlepath.data import BUILTIN, Data
 from singlepath.data.splits import generator
 from singlepath.devices import device
+from singlepath.environment import environment
 from singlepath.errors import user_error
 from singlepath.pipeline.setup import best_device, keep_memory
 from singlepath.pipeline.trials import counted
-from singlepath.runs import Run, environment, write_atomic
+from singlepath.runs import Run, write_atomic
 from singlepath.search import METHODS
 from singlepath.search.base import Problem
 from singlepath.search.budget import networks_of

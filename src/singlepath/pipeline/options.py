@@ -3,16 +3,20 @@ API."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from singlepath.errors import user_error
 
 __all__ = [
     "AllowChanged", "ArchitectureText", "AtOnce", "BatchSize", "BudgetText", "Compare", "DataSource", "Decoders",
     "DeviceName", "Epochs", "Limit", "Mode", "Out", "Passes", "Quick", "RecipeName", "Resume", "RunFolder",
     "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions", "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe",
-    "SpaceWidth", "Threads", "TrialEpochs", "TrialNumber", "TunedMode", "Workers",
+    "SpaceWidth", "Threads", "TrainEpochs", "TrialEpochs", "TrialNumber", "TunedMode", "Workers", "check_bounds",
 ]  # fmt: skip
 
 DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
@@ -30,6 +34,7 @@ BudgetText = Annotated[str, typer.Option(help="80ms, 300MMACs, 4Mparams, or 60% 
 RuntimeName = Annotated[str, typer.Option(help="what runs networks on the host: onnxruntime or torch")]
 Seed = Annotated[int, typer.Option(min=0, max=2**62, help="of every random draw")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="passes over the images; by default chosen from their number")]
+TrainEpochs = Annotated[int | None, typer.Option(min=1, help="epochs of the final trainings")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="images a step; by default chosen from their number")]
 Limit = Annotated[int | None, typer.Option(min=1, help="use only so many training images")]
 RecipeName = Annotated[str, typer.Option(help="base (no tricks), full (with), or single-path (the paper's)")]
@@ -55,3 +60,18 @@ Compare = Annotated[bool, typer.Option("--compare", help="also search once, dire
 Decoders = Annotated[int, typer.Option(min=0, help="processes that decode image files, for every search")]
 Quick = Annotated[bool, typer.Option("--quick", help="a short run of the same code, to see that it works")]
 AllowChanged = Annotated[bool, typer.Option("--allow-changed", help="resume with other threads or another device")]
+
+
+def check_bounds(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Refuse a number that its flag would refuse: Python and the command line take the same.
+
+    Raises:
+        UserError: a value below or above the bounds of its option.
+    """
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        value, flag = values[name], name.replace("_", "-")
+        for option in getattr(parameter.annotation, "__metadata__", ()):
+            least, most = getattr(option, "min", None), getattr(option, "max", None)
+            if value is not None and least is not None and not least <= value <= (most or value):
+                allowed = f"{least} or more" if most is None else f"{least} to {most}"
+                raise user_error(f"--{flag} {value}", f"allowed: {allowed}", f"type --{flag} {least}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from singlepath.architecture import SKIP, Architecture
 from singlepath.costs import Budget, CostModel, LatencyTable, activation_bytes, macs, parameters
 from singlepath.data import Data
 from singlepath.errors import user_error
-from singlepath.runs import read_json, write_json
+from singlepath.pipeline.progress import note
+from singlepath.runs import read_config, read_json, write_json
 from singlepath.spaces import Space, make
 
+OF_WEIGHTS = {"accuracy", "export", "seconds", "training"}
+
 __all__ = [
-    "architecture_of", "blocks_of", "cost_of", "forget", "measured_holds", "read_result", "relative_improvement",
-    "update_result",
+    "architecture_of", "blocks_of", "cost_of", "going_on", "measured_holds", "read_result",
+    "relative_improvement", "set_aside", "update_result",
 ]  # fmt: skip
 
 
@@ -31,10 +35,20 @@ def read_result(run: Path) -> dict[str, Any]:
         )
     if not (run / "result.json").is_file():
         raise user_error(
-            f"the run in {run} has no result yet", "a search writes result.json when it ends",
-            f"type: singlepath search --resume {run}",
-        )  # fmt: skip
+            f"the run in {run} has no result yet", "result.json is written when a search ends", going_on(run)
+        )
     return read_json(run / "result.json")
+
+
+def going_on(run: Path) -> str:
+    """How to go on with a run that was interrupted: its options say which command began it."""
+    if not (run / "config.yaml").is_file():
+        return "give a folder that search or design made"
+    options = read_config(run)["options"]
+    if "network" in options:
+        return f"give the run that this training belongs to: {run.parent}"
+    marks = {"methods": "bench", "trials": "tune", "random": "design"}
+    return f"type: singlepath {next((c for m, c in marks.items() if m in options), 'search')} --resume {run}"
 
 
 def update_result(run: Path, **parts: Any) -> dict[str, Any]:
@@ -49,10 +63,21 @@ def update_result(run: Path, **parts: Any) -> dict[str, Any]:
     return result
 
 
-def forget(run: Path, *parts: str) -> None:
-    """Drop parts of result.json that describe weights which are no longer the run's."""
+def set_aside(run: Path) -> None:
+    """Keep what describes weights that are no longer the run's under other names: accuracies, files, a design's
+    summary."""
     result = read_json(run / "result.json")
-    write_json(run / "result.json", {name: value for name, value in result.items() if name not in parts})
+    if not result.keys() & OF_WEIGHTS and not (run / "summary.json").is_file():
+        return
+    number = 1 + sum(1 for _ in run.glob("before-*"))
+    aside = run / f"before-{number}"
+    aside.mkdir()
+    write_json(aside / "result.json", result)
+    for name in ("summary.json", "report.html", "export"):
+        if (run / name).exists():
+            os.replace(run / name, aside / name)
+    write_json(run / "result.json", {name: value for name, value in result.items() if name not in OF_WEIGHTS})
+    note(f"other weights: accuracies, comparison, export and page of those before are in {aside}")
 
 
 def architecture_of(run: Path) -> tuple[Space, Architecture]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from singlepath.architecture import Architecture
 from singlepath.costs import Budget, LatencyTable
-from singlepath.data import Data
+from singlepath.data import BUILTIN, Data
 from singlepath.errors import unknown, user_error
-from singlepath.pipeline.outcome import architecture_of, found_parts, update_result
+from singlepath.pipeline.outcome import architecture_of, found_parts, going_on, update_result
 from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.setup import Prepared, best_device, load_data, prepare, set_threads
 from singlepath.runs import Run, read_config, read_json, write_json
@@ -40,13 +40,17 @@ def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
         runtime=options["runtime"], seed=options["seed"], limit=data_limit(options), quick=options["quick"],
         padding="same" if options["mode"] == "paper" else None, **{name: options[name] for name in SPACE_OPTIONS},
     )  # fmt: skip
-    check_images(run.path, made.data, run.allow_changed)
-    run.write("data.json", {"fingerprint": made.data.fingerprint, "classes": list(made.data.classes)})
+    check_images(run.path, made.data)
+    if run.moved and run.has("result.json"):
+        update_result(run.path, options=run.moved, asked=run.moved)
+    run.keep_moved()
+    facts = {"name": made.data.name, "fingerprint": made.data.fingerprint, "classes": list(made.data.classes)}
+    run.write("data.json", facts)
     return made
 
 
-def check_images(run: Path, data: Data, allow_changed: bool = False) -> None:
-    """Refuse images that are not those a run began with."""
+def check_images(run: Path, data: Data) -> None:
+    """Refuse images that are not those a run began with: another split would put training images into the test part."""
     known = run / "data.json"
     if not known.is_file():
         return
@@ -56,10 +60,15 @@ def check_images(run: Path, data: Data, allow_changed: bool = False) -> None:
             f"the images in {data.name} have {len(data.classes)} classes", f"the run in {run} has {before['classes']}",
             "give it back its images, or begin another run",
         )  # fmt: skip
-    if before["fingerprint"] != data.fingerprint and not allow_changed:
+    if (name := before.get("name", data.name)) != data.name:
+        raise user_error(
+            f"the images are called {data.name}", f"those of the run in {run} are called {name}",
+            "give the folder or file that name",
+        )  # fmt: skip
+    if before["fingerprint"] != data.fingerprint:
         raise user_error(
             f"the images in {data.name} changed since the run in {run} began", "a run keeps its images",
-            "begin another run, or type --allow-changed",
+            "give it back its images, or begin another run",
         )  # fmt: skip
 
 
@@ -71,6 +80,11 @@ def data_limit(options: dict[str, Any]) -> int | None:
 def searched_data(run: Path, options: dict[str, Any]) -> tuple[Space, Data]:
     """The space of a finished search and its data, loaded again."""
     space, _ = architecture_of(run)
+    if options["data"] not in BUILTIN and not Path(options["data"]).exists():
+        raise user_error(
+            f"the images of the run in {run} are not at {options['data']!r} any more",
+            "allowed: the same images at another place", f"{going_on(run)} --data NEW/PLACE",
+        )  # fmt: skip
     data = load_data(options["data"], space, seed=options["seed"], limit=data_limit(options))
     check_images(run, data)
     return space, data

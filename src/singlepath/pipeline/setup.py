@@ -17,7 +17,7 @@ from singlepath import spaces
 from singlepath.costs import Budget, CostModel, LatencyTable, count_costs, parse_budget
 from singlepath.costs.budget import Limit, resolve
 from singlepath.data import Data
-from singlepath.devices import HOST, device, measure
+from singlepath.devices import HOST, calibration_networks, device, measure, unmeasurable
 from singlepath.devices.host import usable_cores
 from singlepath.errors import user_error
 from singlepath.pipeline.progress import note, timing_progress
@@ -123,6 +123,8 @@ def table_for(
     if chosen.table is not None:
         table = chosen.table
         table.check(space)
+        if not unmeasurable(table):
+            calibration_networks(table)  # what is found is timed among them at the end
     else:
         started = time.monotonic()
         with timing_progress("measure") as report:

@@ -28,8 +28,9 @@ from singlepath.pipeline.setup import best_device, set_threads
 from singlepath.runs import FIXED_ENVIRONMENT, Run
 from singlepath.training import Recipe, get_recipe, quiet, train_network
 
-__all__ = ["Job", "parallel", "recipe_for", "train_all", "train_one"]
+__all__ = ["MOVABLE", "WEIGHTS", "Job", "parallel", "recipe_for", "train_all", "train_one"]
 
+MOVABLE = ("data",)  # the same images may lie elsewhere when a run goes on: their fingerprint is compared
 WEIGHTS = "weights.safetensors"
 QUICK_EPOCHS = 1
 POLL_SECONDS = 0.2
@@ -90,7 +91,7 @@ def job_options(job: Job) -> dict[str, Any]:
         "network": job.spec.string(), "recipe": job.recipe.name, "epochs": job.recipe.epochs,
         "batch_size": job.recipe.batch_size, "lr": job.recipe.lr, "seed": job.seed, "data": job.source,
         "limit": job.limit, "threads": job.threads, "compute": best_device(),
-        "start": str(job.start) if job.start else None,
+        "init": "inherited" if job.start else None,
     }  # fmt: skip
     known = job.folder / "config.yaml"
     if job.weights.is_file() and known.is_file():
@@ -103,8 +104,9 @@ def train_one(job: Job, data: Data | None = None, *, show: bool = True) -> Netwo
     """Train a job's network, go on with it, or read it back where it is done."""
     known = (job.folder / "config.yaml").is_file()
     with Run.open(
-        job.folder, job_options(job), resume=known, allow_changed=job.allow_changed, note=note, flag="--name"
-    ) as run:
+        job.folder, job_options(job), resume=known, allow_changed=job.allow_changed, note=note, flag="--name",
+        movable=MOVABLE,
+    ) as run:  # fmt: skip
         if job.weights.is_file():
             return load_weights(job.weights).network
         set_threads(job.threads)

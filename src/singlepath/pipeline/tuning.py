@@ -76,19 +76,16 @@ def tune(
     values = dict(locals())
     if mode not in RANGES:
         raise unknown("mode", mode, RANGES, "--mode")
-    for name, least in {"trials": 1, "workers": 1, "passes": 1, "epochs": 1, "decoders": 0}.items():
-        if values[name] is not None and values[name] < least:
-            raise user_error(f"--{name} {values[name]}", f"allowed: {least} or more", f"type --{name} {max(1, least)}")
     optional("optuna", "search")
     with opened(tune, values) as run:
-        return tune_in(run, run.config["options"])
+        return tune_in(run, run.options)
 
 
 def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """Tune inside an open run folder; returns what `tune --json` prints."""
     set_threads(options["threads"])
-    if run.has("summary.json"):
-        return run.read("summary.json")
+    if run.has("summary.json") and not run.moved:
+        return run.read("summary.json") | {"run": str(run.path)}
     made = prepared_in(run, options)
     trials, tuning = trials_in(run, options, made)
     note(in_words(trials, tuning, options["workers"]))

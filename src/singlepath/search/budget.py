@@ -33,12 +33,13 @@ def _cells(costs: CostModel, limit: float) -> tuple[list[np.ndarray], float, flo
 def best_under(
     utility: Sequence[Sequence[float]], costs: CostModel, limit: float, least: float = 0.0
 ) -> tuple[int, ...] | None:
-    """The option indices with the greatest summed utility whose cost is within [least, limit]; None where there are
-    none.
+    """The option indices with the greatest summed utility whose cost is within [least, limit]; None where none was
+    found.
 
     A multiple-choice knapsack: best[c] = max over options o of best[c - cells(o)] + utility(o), layer by layer. The
     grid goes a cell a layer beyond the limit, because costs are rounded up; what is returned is checked against the
-    limit.
+    limit. A cell keeps its best choice alone: one just above the limit may hide one just below it, ten-thousandths of
+    the range away.
     """
     cells, _, _ = _cells(costs, limit)
     top = CELLS + len(cells)

@@ -125,6 +125,27 @@ class Pool:
         where = np.flatnonzero(free)
         return [int(i) for i in rng.choice(where, size=min(count, len(where)), replace=False)]
 
+    def merged(self) -> Pool:
+        """The pool with one candidate, the cheapest, for all codes of a function; next to it is what any of them is
+        next to. So methods that know nothing of equal codes search what those search that do."""
+        names = np.split(np.argsort(self.same, kind="stable"), np.cumsum(np.bincount(self.same))[:-1])
+
+        def canonical(codes: np.ndarray) -> np.ndarray:
+            out = np.array(codes if self._canonical is None else self._canonical(codes), np.int64)
+            for row in out:
+                if (number := self._number.get(row.tobytes())) is not None:
+                    row[:] = self.codes[self.distinct[self.same[number]]]
+            return out
+
+        def around(code: np.ndarray) -> np.ndarray:
+            function = self.same[self._number[np.asarray(code, np.int64).tobytes()]]
+            return np.concatenate([self._around(self.codes[i]) for i in names[function]])
+
+        return Pool(
+            self.codes[self.distinct], self.options, measures={k: v[self.distinct] for k, v in self.measures.items()},
+            cost=self.cost, encoders=self.encoders, canonical=canonical, around=around,
+        )  # fmt: skip
+
     def grow(self, best: Sequence[int], rng: np.random.Generator) -> None:
         """Offer more candidates near the given ones; a table has them all."""
 

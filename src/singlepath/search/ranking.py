@@ -60,6 +60,7 @@ def ranked(
     order = np.argsort(-np.asarray(state["values"]), kind="stable")[:PARENTS]
     best = [state["asked"][i] for i in order]
     pool.grow(best, rng)
+    around = [pool.neighbours(i, rng) for i in best] if sample else []  # first: they may join the pool
     same = pool.same if distinct else np.arange(len(pool))
     every = pool.distinct if distinct else same
     if not sample or sample >= len(every):
@@ -67,7 +68,7 @@ def ranked(
         if key not in pool.scratch:
             pool.scratch[key] = Rows(pool.encoding(encoding)[every])
         return Ranked(every, pool.scratch[key], same[state["asked"]])
-    near = [every[same[pool.neighbours(i, rng)]] for i in best]
+    near = [every[same[found]] for found in around]
     drawn = rng.choice(every, size=sample, replace=False)
     numbers = np.unique(np.concatenate([every[same[state["asked"]]], drawn, *near]))
     position = np.full(len(every), -1)

@@ -15,6 +15,7 @@ from singlepath.spaces.mobile import mobile, mobile_small
 __all__ = ["SPACES", "Layer", "Option", "Space", "make"]
 
 SPACES: dict[str, Callable[..., Space]] = {"mobile": mobile, "mobile-small": mobile_small, "macro": macro}
+BOUNDS = {"width": (0.01, 16), "classes": (2, 10**6), "in_channels": (1, 1024), "input_size": (1, 4096)}
 SPELLINGS = {"hswish": "hard_swish", "h-swish": "hard_swish"}  # of activations
 
 
@@ -36,6 +37,13 @@ def make(text: str, **options: Any) -> Space:
     merged = {k: tuple(v) if isinstance(v, list) else v for k, v in merged.items()}
     if "activation" in merged:
         merged["activation"] = SPELLINGS.get(merged["activation"], merged["activation"])
+    for key, (least, most) in BOUNDS.items():
+        whole = isinstance(least, int)
+        if isinstance(value := merged.get(key), int | float) and not (
+            least <= value <= most and (not whole or value == int(value))
+        ):
+            allowed = f"allowed: {'whole numbers from ' * whole}{least} to {most}"
+            raise user_error(f"{key} {value} of space {name}", allowed, f"type {key}={parameters[key]}")
     changed = {k: merged[k] for k in parameters if k in merged and merged[k] != parameters[k]}
     inner = ", ".join(f"{k}={v!r}" for k, v in changed.items())
     try:

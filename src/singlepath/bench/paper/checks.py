@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from singlepath.runs import environment
+from singlepath.environment import environment
 
 __all__ = ["Check", "at_most", "equal", "finish", "table"]
 
