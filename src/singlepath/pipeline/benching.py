@@ -65,8 +65,9 @@ def bench(
                                       f"known: {', '.join(QUERY_METHODS)}, of images single-path too")
     ] = None,
     task: Annotated[
-        str, typer.Option(help="tasks apart by commas: nasbench201/cifar10, macro, toy ..., or images: digits, a name "
-                               "in --data, with options of the space: 'flowers17(input_size=64)'")
+        str, typer.Option(help="tasks apart by commas: nasbench201/cifar10, nasbench201-distinct/cifar10 (equal cells "
+                               "are one), macro, toy ..., or images: digits, a name in --data, with options of the "
+                               "space: 'flowers17(input_size=64)'")
     ] = "toy",
     data: Annotated[Path | None, typer.Option(help="the folder of the published tables and of images")] = None,
     seeds: Annotated[

@@ -67,13 +67,13 @@ def set_aside(run: Path) -> None:
     """Keep what describes weights that are no longer the run's under other names: accuracies, files, a design's
     summary."""
     result = read_json(run / "result.json")
-    if not result.keys() & OF_WEIGHTS and not (run / "summary.json").is_file():
+    if not result.keys() & OF_WEIGHTS:
         return
     number = 1 + sum(1 for _ in run.glob("before-*"))
     aside = run / f"before-{number}"
     aside.mkdir()
     write_json(aside / "result.json", result)
-    for name in ("summary.json", "report.html", "export"):
+    for name in ("report.html", "export", *["summary.json"] * (result.get("kind") == "design")):
         if (run / name).exists():
             os.replace(run / name, aside / name)
     write_json(run / "result.json", {name: value for name, value in result.items() if name not in OF_WEIGHTS})
