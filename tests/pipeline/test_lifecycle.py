@@ -170,6 +170,13 @@ def test_a_run_that_was_interrupted_says_how_it_goes_on(tmp_path: Path, options:
     assert "give a folder that search or design made" in refused("train", tmp_path / "empty")
 
 
+def test_a_spoilt_result_is_named(life: Path) -> None:
+    for text in ("{}", "[]", '{"options": {}}', "no JSON"):
+        (life / "run" / "result.json").write_text(text)
+        for command in ("train", "evaluate", "export", "front"):
+            assert "result.json" in refused(command, life / "run")
+
+
 def test_results_are_in_words_without_json(life: Path) -> None:
     code, out, _ = run("evaluate", life / "run")
     rows = [line for line in out.splitlines() if "\ttaken for " in line]

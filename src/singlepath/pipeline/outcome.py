@@ -37,7 +37,12 @@ def read_result(run: Path) -> dict[str, Any]:
         raise user_error(
             f"the run in {run} has no result yet", "result.json is written when a search ends", going_on(run)
         )
-    return read_json(run / "result.json")
+    result = read_json(run / "result.json")
+    if not isinstance(result, dict) or not result.keys() >= {"options", "architecture", "cost"}:
+        raise user_error(
+            f"{run / 'result.json'} holds no result of a search", "needed: the file as it was written", going_on(run)
+        )
+    return result
 
 
 def going_on(run: Path) -> str:
