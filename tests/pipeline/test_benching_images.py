@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -297,3 +300,23 @@ def test_the_page_in_a_browser(made: tuple[Path, dict[str, Any]]) -> None:
         assert method["method"] in text and f"{method['ri']['value']:.2f}".replace("-", "\u2212")[-4:] in text
     assert "reduced, changed" in text and "not different" in text and "Image passes of the supernet" in text
     assert "Supernet's ranking" in text and "mean of 2" in text and "3 networks are too few to say" in text
+
+
+def test_a_process_gives_back_what_it_no_longer_uses() -> None:
+    code = """
+import sys
+from pathlib import Path
+from singlepath.pipeline.setup import keep_memory, return_memory
+keep_memory()
+mb = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+blocks = [bytearray(b"1") * 100_000 for _ in range(3_000)]
+last = bytearray(b"1") * 100_000
+del blocks
+before = mb()
+return_memory()
+print(before - mb())
+"""
+    if not Path("/proc/self/statm").is_file() or platform.libc_ver()[0] != "glibc":
+        pytest.skip("glibc's own")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert float(done.stdout) > 200, "of the 300 MB that are free"

@@ -39,7 +39,7 @@ from singlepath.data.splits import generator
 from singlepath.devices import device
 from singlepath.environment import environment
 from singlepath.errors import user_error
-from singlepath.pipeline.setup import best_device, keep_memory
+from singlepath.pipeline.setup import best_device, keep_memory, return_memory
 from singlepath.pipeline.trials import counted
 from singlepath.runs import Run, write_atomic
 from singlepath.search import METHODS
@@ -270,6 +270,7 @@ def run_trial(setting: Mapping[str, Any], trial: Trial) -> Record:
 
 def task_of(setting: Mapping[str, Any], trial: Trial) -> ImageTask:
     """The task of a trial, opened where it runs."""
+    return_memory()  # of the trial before
     cost = setting.get("cost", trial.protocol["asked"]["cost"])
     return _opened(trial.task, setting["data"], trial.protocol, cost)
 

@@ -6,6 +6,7 @@ import ctypes
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,12 +174,17 @@ def keep_memory() -> None:
     forward pass of `mobile-small` at 32 px ran 1.8 times faster with this, forward and backward 1.2 times. It is for a
     whole process, so it is called where one begins: by the command line and by the processes that train.
     """
-    try:
+    with suppress(OSError, AttributeError):  # another C library: nothing to set
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
         libc.mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError):
-        pass  # another C library: nothing to set
+
+
+def return_memory() -> None:
+    """Give the system what `keep_memory` kept, between two jobs of one process: what lies unused between allocations
+    grows with every job (3 GB after thirty trials on CIFAR-10; a training there needs 0.9, and leaves 0.5)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def best_device() -> str:
