@@ -25,7 +25,12 @@ from singlepath.pipeline.outcome import update_result
 def test_whether_the_measured_latency_keeps_the_budget(
     tmp_path: Path, kind: str, measured: Measured, holds: bool | None
 ) -> None:
-    update_result(tmp_path, cost={"kind": kind, "budget": 1.0, "predicted": 0.97, "measured_holds": None})
+    update_result(
+        tmp_path,
+        options={},
+        architecture={},
+        cost={"kind": kind, "budget": 1.0, "predicted": 0.97, "measured_holds": None},
+    )
     cost = keep_measured(tmp_path, measured)["cost"]
     assert cost["measured_holds"] is holds and cost["measured"] == measured.corrected_ms
     assert cost["predicted"] == 0.97
