@@ -339,8 +339,8 @@ def test_a_resumed_run_goes_on_with_the_threads_that_were_allowed(searched: tupl
     [
         ("bugdet: 80ms\n", ["unknown option 'bugdet'", "budget"]),
         ("epochs: many\n", ["epochs: 'many'", "integer"]),
-        ("seed: -1\n", ["seed: -1", "equal to 0"]),
-        ("epochs: 0\n", ["epochs: 0", "equal to 1"]),
+        ("seed: -1\n", ["seed: -1", "allowed: 0 to "]),
+        ("epochs: 0\n", ["epochs: 0", "allowed: 1 or more"]),
         ("- a\n- b\n", ["holds no options", "option: value"]),
         ("a: [\n", ["is not YAML"]),
         ("budget: !!python/object/apply:os.getcwd []\n", ["is not YAML"]),

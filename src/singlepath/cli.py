@@ -21,10 +21,11 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
+from singlepath.pipeline.options import out_of_bounds
 from singlepath.pipeline.progress import shown
 from singlepath.pipeline.setup import keep_memory
 from singlepath.pipeline.trainings import MOVABLE
@@ -108,21 +109,17 @@ def read_options(path: Path, types: dict[str, Any]) -> dict[str, Any]:
 
 def typed(option: str, value: Any, kind: Any, file: Path) -> Any:
     """A value of a file as an option's type; numbers and lists stand for their text where the option is a text."""
-    adapter = TypeAdapter(bounded(kind))
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        allowed = error.errors()[0]["msg"]
-    try:
-        return adapter.validate_python(str(value))
-    except ValidationError:
-        raise user_error(f"{option}: {value!r} in {file}", f"allowed: {allowed}", f"correct {option} there") from None
-
-
-def bounded(kind: Any) -> Any:
-    """The type, with the bounds of its flag as pydantic checks them."""
-    flags = [m for m in getattr(kind, "__metadata__", ()) if isinstance(m, typer.models.OptionInfo)]
-    return Annotated[kind, Field(ge=flags[0].min, le=flags[0].max)] if flags and flags[0].min is not None else kind
+    adapter, found, allowed = TypeAdapter(kind), None, None
+    for given in (value, str(value)):
+        try:
+            found = adapter.validate_python(given)
+            allowed = out_of_bounds(kind, found)
+            break
+        except ValidationError as error:
+            allowed = allowed or error.errors()[0]["msg"]
+    if allowed:
+        raise user_error(f"{option}: {value!r} in {file}", f"allowed: {allowed}", f"correct {option} there")
+    return found
 
 
 def merge(values: dict[str, Any], given: set[str], options: dict[str, Any]) -> None:

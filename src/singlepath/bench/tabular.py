@@ -50,7 +50,7 @@ def opened(name: str, data: str, cost: str) -> Task:
 def protocol_of(task: Task, cost: str) -> dict[str, Any]:
     """What results depend on beside the method: the second objective, the table itself, and which of its columns
     judges (the column's values stay unread)."""
-    parts = (task.pool.codes, task.validation, task.pool.costs, *task.pool.measures.values())
+    parts = (task.pool.codes, task.validation, *task.pool.measures.values())
     content = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
     found = {"kind": "table", "cost": task.pool.cost or cost, "table": content.hexdigest()[:16]}
     return found | ({"judged": task.judged} if task.judged else {})

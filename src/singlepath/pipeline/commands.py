@@ -68,8 +68,9 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
         own |= {k: before[k] for k in own if k in before and own[k] == defaults[k]}
     own |= {"threads": thread_count(own["threads"]), "compute": best_device()}
     folder = Path(resume or out or default_out(command.__name__))
-    return Run.open(folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note,
-                    movable=MOVABLE)  # fmt: skip
+    return Run.open(
+        folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note, movable=MOVABLE
+    )
 
 
 def design(

@@ -17,6 +17,7 @@ __all__ = [
     "DeviceName", "Epochs", "Limit", "Mode", "Out", "Passes", "Quick", "RecipeName", "Resume", "RunFolder",
     "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions", "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe",
     "SpaceWidth", "Threads", "TrainEpochs", "TrialEpochs", "TrialNumber", "TunedMode", "Workers", "check_bounds",
+    "out_of_bounds",
 ]  # fmt: skip
 
 DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
@@ -62,6 +63,15 @@ Quick = Annotated[bool, typer.Option("--quick", help="a short run of the same co
 AllowChanged = Annotated[bool, typer.Option("--allow-changed", help="resume with other threads or another device")]
 
 
+def out_of_bounds(kind: Any, value: Any) -> str | None:
+    """What an option of this type allows, where the value is a number outside the bounds of its flag."""
+    for flag in getattr(kind, "__metadata__", ()):
+        least, most = getattr(flag, "min", None), getattr(flag, "max", None)
+        if value is not None and least is not None and not least <= value <= (value if most is None else most):
+            return f"{least} or more" if most is None else f"{least} to {most}"
+    return None
+
+
 def check_bounds(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
     """Refuse a number that its flag would refuse: Python and the command line take the same.
 
@@ -69,9 +79,6 @@ def check_bounds(function: Callable[..., Any], values: Mapping[str, Any]) -> Non
         UserError: a value below or above the bounds of its option.
     """
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        value, flag = values[name], name.replace("_", "-")
-        for option in getattr(parameter.annotation, "__metadata__", ()):
-            least, most = getattr(option, "min", None), getattr(option, "max", None)
-            if value is not None and least is not None and not least <= value <= (most or value):
-                allowed = f"{least} or more" if most is None else f"{least} to {most}"
-                raise user_error(f"--{flag} {value}", f"allowed: {allowed}", f"type --{flag} {least}")
+        if allowed := out_of_bounds(parameter.annotation, values[name]):
+            flag = f"--{name.replace('_', '-')}"
+            raise user_error(f"{flag} {values[name]}", f"allowed: {allowed}", f"type {flag} {allowed.split()[0]}")

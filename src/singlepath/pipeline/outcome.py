@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,7 @@ def set_aside(run: Path) -> None:
     result = read_json(run / "result.json")
     if not result.keys() & OF_WEIGHTS:
         return
-    number = 1 + sum(1 for _ in run.glob("before-*"))
-    aside = run / f"before-{number}"
+    aside = next(folder for n in count(1) if not (folder := run / f"before-{n}").exists())
     aside.mkdir()
     write_json(aside / "result.json", result)
     for name in ("report.html", "export", *["summary.json"] * (result.get("kind") == "design")):

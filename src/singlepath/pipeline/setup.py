@@ -182,7 +182,7 @@ def keep_memory() -> None:
 
 def return_memory() -> None:
     """Give the system what `keep_memory` kept, between two jobs of one process: what lies unused between allocations
-    grows with every job (3 GB after thirty trials on CIFAR-10; a training there needs 0.9, and leaves 0.5)."""
+    grows with every job (to 3 GB in a comparison on digits and CIFAR-10; a training there needs 0.9 and leaves 0.5)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -27,8 +27,8 @@ ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class Nsga2:
-    """population: |P|; crossover: probability that a child has two parents. Each decision
-    of a child is drawn again with probability 1 / decisions, its old option being one of those drawn."""
+    """population: |P|; crossover: probability that a child has two parents. Each decision of a child is drawn again
+    with probability 1 / decisions, its old option being one of those drawn."""
 
     population: int = 20
     crossover: float = 0.9
