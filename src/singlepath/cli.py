@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
 from singlepath.pipeline.options import out_of_bounds
+from singlepath.pipeline.outcome import going_on as how_to_go_on
 from singlepath.pipeline.progress import shown
 from singlepath.pipeline.setup import keep_memory
 from singlepath.pipeline.trainings import MOVABLE
@@ -59,6 +60,7 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         if config is not None:
             merge(values, given, read_options(Path(config), types))
         if (run_folder := values.get("resume")) is not None:
+            own_command(Path(run_folder), function.__name__)
             kept = read_options(Path(run_folder), types)
             for name in given & kept.keys():  # the function itself takes a default for "not given"
                 if values[name] == signature.parameters[name].default != kept[name] and name not in MOVABLE:
@@ -80,6 +82,12 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
     run.__annotations__ = {"ctx": typer.Context} | {p.name: p.annotation for p in [*own, *extra.values()]}
     run.__doc__, run.__name__ = inspect.getdoc(function), function.__name__
     return run
+
+
+def own_command(run: Path, name: str) -> None:
+    """Refuse to go on with a run that another command began; its own is named."""
+    if (run / "config.yaml").is_file() and f"singlepath {name} " not in (fix := how_to_go_on(run)):
+        raise user_error(f"the run in {run} was not begun by {name}", "a run goes on with its own command", fix)
 
 
 def read_options(path: Path, types: dict[str, Any]) -> dict[str, Any]:

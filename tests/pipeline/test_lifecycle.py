@@ -166,6 +166,8 @@ def test_python_takes_what_the_command_line_takes(life: Path, command: str, opti
 def test_a_run_that_was_interrupted_says_how_it_goes_on(tmp_path: Path, options: Any, says: str) -> None:
     Run.open(tmp_path / "run", options).close()
     assert says in refused("train", tmp_path / "run")
+    if "search" not in says:
+        assert says in refused("search", "--resume", tmp_path / "run")
     (tmp_path / "empty").mkdir()
     assert "give a folder that search or design made" in refused("train", tmp_path / "empty")
 

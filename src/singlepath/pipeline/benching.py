@@ -108,6 +108,7 @@ def bench(
     """Compare search methods at equal budgets over seeds, random networks beside them, and say what differs.
 
     Example: singlepath bench --methods random,weaknas --task nasbench201/cifar10 --seeds 100 --data tables
+
     Example: singlepath bench --methods single-path,random,weaknas --task digits --seeds 3 --queries 100
     """
     values = dict(locals())
