@@ -49,6 +49,16 @@ def write_parquet(path: Path, pixels: np.ndarray, labels: np.ndarray, rows: int 
     return path
 
 
+def spoilt_pages(path: Path, column: str) -> bytes:
+    """What a parquet file holds, the pages of a column in its first row group overwritten; its footer stays."""
+    group = pytest.importorskip("pyarrow.parquet").ParquetFile(path).metadata.row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    chunk = next(c for c in chunks if c.path_in_schema.startswith(column))
+    start, content = min(chunk.data_page_offset, chunk.dictionary_page_offset or 2**60), bytearray(path.read_bytes())
+    content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    return bytes(content)
+
+
 def write_npz(path: Path, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, x_train=train[0], y_train=train[1], x_test=test[0], y_test=test[1])

@@ -11,7 +11,7 @@ import pytest
 from singlepath.data import load
 from singlepath.errors import UserError
 
-from .conftest import pictures, write_folder, write_parquet
+from .conftest import pictures, spoilt_pages, write_folder, write_parquet
 
 
 def refused(source: Any, *words: str, **options: Any) -> None:
@@ -73,6 +73,32 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     root = write_folder(tmp_path, *pictures(30))
     (root / "cow").rename(root / "train")
     assert load(root).classes == ("ant", "bee", "train")
+
+
+def test_a_test_part_of_another_form_is_found_out_at_once(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    write_parquet(tmp_path / "train.parquet", *pictures(30))
+    table = parquet.read_table(write_parquet(tmp_path / "test.parquet", *pictures(6)))
+    parquet.write_table(table.rename_columns(["image", "answer"]), tmp_path / "test.parquet")
+    refused(tmp_path, "test.parquet lacks the column 'label'", "'image' and 'label'")
+    parquet.write_table(table.slice(0, 0), tmp_path / "test.parquet")
+    refused(tmp_path, "test.parquet has no rows", "move it away")
+    parquet.write_table(arrow.table({"image": [b""]}), tmp_path / "validation.parquet")
+    parquet.write_table(table, tmp_path / "test.parquet")
+    refused(tmp_path, "validation.parquet lacks the column 'label'", "rename")
+
+
+def test_test_arrays_of_another_form_are_found_out_at_once(tmp_path: Path) -> None:
+    pixels, labels = pictures(30)
+    path, train = tmp_path / "a.npz", {"x_train": pixels, "y_train": labels}
+    for more, says in (
+        ({"x_test": pixels / 255.0, "y_test": labels}, "x_test is float64"),
+        ({"x_test": pixels, "y_test": labels[:5]}, "y_test is int64 with 5 values for 30 images"),
+        ({"x_test": pixels}, "x_test but no y_test"),
+        ({"y_val": labels}, "y_val but no x_val"),
+    ):
+        np.savez(path, allow_pickle=False, **train, **more)
+        refused(path, says, "a.npz")
 
 
 def test_labels_that_are_missing_are_no_class(tmp_path: Path) -> None:
@@ -152,14 +178,8 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["image", "label"])
 def test_a_damaged_parquet_page_is_named(tmp_path: Path, column: str) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
     path = write_parquet(tmp_path / "photos.parquet", *pictures(30))
-    group = parquet.ParquetFile(path).metadata.row_group(1)
-    chunks = [group.column(i) for i in range(group.num_columns)]
-    chunk = next(c for c in chunks if c.path_in_schema.startswith(column))
-    start, content = min(chunk.data_page_offset, chunk.dictionary_page_offset or 2**60), bytearray(path.read_bytes())
-    content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
-    path.write_bytes(content)
+    path.write_bytes(spoilt_pages(path, column))
     refused(path, "photos.parquet", "cannot be read", "fetch it again")
 
 

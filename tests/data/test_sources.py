@@ -14,7 +14,7 @@ from singlepath.data import ArrayImages, FileImages, Images, evaluation_batches,
 from singlepath.data import decode as decoding
 from singlepath.errors import UserError
 
-from .conftest import CLASSES, Writer, pictures, write_folder, write_npz, write_parquet
+from .conftest import CLASSES, Writer, pictures, spoilt_pages, write_folder, write_npz, write_parquet
 
 
 def arrays(images: Images) -> torch.Tensor:
@@ -54,20 +54,20 @@ def test_the_split_follows_the_seed_and_the_fingerprint_follows_the_split(write:
     assert load(root, seed=1, size=24).fingerprint != first.fingerprint
 
 
-def test_the_test_part_may_be_spoilt_until_it_is_opened(write: Writer, tmp_path: Path) -> None:
+def test_the_test_parts_images_and_labels_may_be_spoilt_until_it_is_opened(write: Writer, tmp_path: Path) -> None:
     root = write(tmp_path / "data")
     if root.suffix == ".npz":
         with np.load(root) as stored:
             kept = {key: stored[key] for key in stored.files}
-        np.savez(root, allow_pickle=False, **{**kept, "x_test": np.zeros((1, 2))})
+        np.savez(root, allow_pickle=False, **{**kept, "y_test": kept["y_test"] + 7})
+    elif (file := root / "test.parquet").is_file():
+        file.write_bytes(spoilt_pages(file, "label"))
     else:
-        for file in [
-            path for path in root.rglob("*") if path.is_file() and "test" in path.relative_to(root).as_posix()
-        ]:
+        for file in (root / "test").rglob("*.png"):
             file.write_bytes(b"spoilt")
     data = load(root)
     data.train.fingerprint()
-    with pytest.raises(UserError, match=r"cannot be (decoded|read)|uint8"):
+    with pytest.raises(UserError, match=r"cannot be (decoded|read)|has the label"):
         data.open_test()
 
 

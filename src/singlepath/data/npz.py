@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from singlepath.errors import UserError, user_error
+from singlepath.errors import user_error
 
 from .decode import MOST_IN_MEMORY
 from .source import ArrayPart, Labels, Source
@@ -29,7 +31,7 @@ _FORM = "allowed: x_train and y_train (uint8 images, whole-number labels), optio
 
 
 def read(path: Path) -> Source:
-    """The file's parts; the test arrays are not read here.
+    """The file's parts; of the test arrays no more than shape and type is read here.
 
     Raises:
         UserError: not an `.npz`, arrays that are missing, too large, or of another type or shape.
@@ -37,7 +39,9 @@ def read(path: Path) -> Source:
     keys = _roles(path, _keys(path))
     labels = Labels.of(_array(path, keys["train", "y"]).reshape(-1), _names(path))
     part = partial(_part, path, labels=labels)
-    has_val, has_test = (all((split, role) in keys for role in "xy") for split in ("val", "test"))
+    has_val, has_test = (_has(path, keys, split) for split in ("val", "test"))
+    if has_test:
+        _check_form(path, keys["test", "x"], keys["test", "y"])
     return Source(
         path.stem,
         labels.classes,
@@ -69,49 +73,74 @@ def _roles(path: Path, keys: Iterable[str]) -> dict[tuple[str, str], str]:
     return found
 
 
+def _has(path: Path, keys: dict[tuple[str, str], str], split: str) -> bool:
+    """Whether the file has a part; images without labels, or labels without images, are a mistake."""
+    found = [keys[split, role] for role in "xy" if (split, role) in keys]
+    if len(found) == 1:
+        other = f"{'y' if (split, 'x') in keys else 'x'}_{split}"
+        raise user_error(f"{path.name} holds {found[0]} but no {other}", _FORM, f"add {other} or remove {found[0]}")
+    return bool(found)
+
+
 def _names(path: Path) -> list[str] | None:
     key = next((key for key in _NAMES if key in _keys(path)), None)
     return None if key is None else [str(name) for name in _array(path, key).reshape(-1)]
 
 
 def _array(path: Path, key: str) -> np.ndarray:
-    """One array, after its declared size was looked at.
+    """One array, after what it declares was looked at."""
+    _header(path, key)
+    with _readable(path, key), np.load(path, allow_pickle=False) as arrays:
+        return arrays[key]
+
+
+def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """(shape, type) that an array declares; its values are not read.
 
     Raises:
         UserError: it is too large, needs unpickling, or cannot be read.
     """
+    with _readable(path, key), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(stream)
+    if dtype.hasobject:
+        raise user_error(f"{path.name}: {key} holds Python objects", _FORM, "store plain arrays")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > MOST_IN_MEMORY:
+        limit = f"at most {MOST_IN_MEMORY / 2**30:.0f} GiB an array"
+        raise user_error(f"{path.name}: {key} has the shape {shape}", limit, "store fewer or smaller images")
+    return shape, dtype
+
+
+@contextmanager
+def _readable(path: Path, key: str) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = header(stream)
-            if dtype.hasobject:
-                raise user_error(f"{path.name}: {key} holds Python objects", _FORM, "store plain arrays")
-            if int(np.prod(shape, dtype=object)) * dtype.itemsize > MOST_IN_MEMORY:
-                limit = f"at most {MOST_IN_MEMORY / 2**30:.0f} GiB an array"
-                raise user_error(f"{path.name}: {key} has the shape {shape}", limit, "store fewer or smaller images")
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays[key]
-    except UserError:
-        raise
+        yield
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise user_error(f"{path.name}: {key} cannot be read ({error})", _FORM, "write it with numpy.savez") from None
 
 
-def _part(path: Path, x: str, y: str, *, labels: Labels) -> ArrayPart:
-    pixels, written = _array(path, x), _array(path, y).reshape(-1)
-    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or 0 in pixels.shape[1:]:
+def _check_form(path: Path, x: str, y: str) -> None:
+    """Raise `UserError` where two arrays are no images with a label each, by what they declare."""
+    (shape, pixels), (count, labels) = _header(path, x), _header(path, y)
+    if pixels != np.uint8 or len(shape) not in (3, 4) or 0 in shape[1:]:
         raise user_error(
-            f"{path.name}: {x} is {pixels.dtype} of shape {pixels.shape}",
+            f"{path.name}: {x} is {pixels} of shape {shape}",
             "images are uint8, 0 to 255, of shape [N, H, W] or [N, H, W, C]",
             "store it as such, for example (255 * x).astype('uint8')",
         )
-    if len(written) != len(pixels) or written.dtype.kind not in "iuU":
+    values = int(np.prod(count, dtype=object))
+    if values != shape[0] or labels.kind not in "iuU":
         raise user_error(
-            f"{path.name}: {y} is {written.dtype} with {len(written)} values for {len(pixels)} images",
+            f"{path.name}: {y} is {labels} with {values} values for {shape[0]} images",
             "labels are one whole number or text for each image",
             "store it as such, for example y.argmax(1) for one-hot labels",
         )
+
+
+def _part(path: Path, x: str, y: str, *, labels: Labels) -> ArrayPart:
+    _check_form(path, x, y)
+    pixels, written = _array(path, x), _array(path, y).reshape(-1)
     if pixels.ndim == 4 and pixels.shape[1] in (1, 3, 4) and pixels.shape[3] not in (1, 3, 4):
         pixels = pixels.transpose(0, 2, 3, 1)
     return ArrayPart(pixels, labels.encode(written, f"{path.name}: {y}"))

@@ -33,7 +33,8 @@ def files(folder: Path) -> list[Path]:
 
 
 def read(path: Path) -> Source:
-    """The parts of one parquet file or of a folder of them; test files are not opened here.
+    """The parts of one parquet file or of a folder of them; of test files no more than the columns' names and the
+    number of rows is read here.
 
     Raises:
         UserError: pyarrow is not installed, no training file, no image or label column, unreadable.
@@ -53,6 +54,10 @@ def read(path: Path) -> Source:
 
 def _source(name: str, train: Sequence[Path], held_out: Sequence[Path], test: Sequence[Path]) -> Source:
     columns = _Columns.of(train[0])
+    rows = {path: columns.rows(path) for path in (*train, *held_out, *test)}
+    if test and not any(rows[path] for path in test):
+        instead = "add images, or move it away: a test part is then split off the training images"
+        raise user_error(f"{test[0].name} has no rows", "a test part needs images", instead)
     labels = Labels.of(_written(train, columns), columns.names)
     part = partial(_part, columns=columns, labels=labels)
     return Source(
@@ -101,6 +106,18 @@ class _Columns:
                 "rename the columns",
             )
         return cls(image, label, _class_names(schema.metadata or {}, label))
+
+    def rows(self, path: Path) -> int:
+        """The number of rows of a file that must have these columns, too; they are not read."""
+        file = _open(path)
+        missing = [name for name in (self.image, self.label) if name not in file.schema_arrow.names]
+        if missing:
+            raise user_error(
+                f"{path.name} lacks the column {missing[0]!r}",
+                f"allowed: the columns {self.image!r} and {self.label!r} of the first training file",
+                "rename the columns alike",
+            )
+        return file.metadata.num_rows
 
 
 def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
