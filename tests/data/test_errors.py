@@ -86,6 +86,8 @@ def test_a_test_part_of_another_form_is_found_out_at_once(tmp_path: Path) -> Non
     parquet.write_table(arrow.table({"image": [b""]}), tmp_path / "validation.parquet")
     parquet.write_table(table, tmp_path / "test.parquet")
     refused(tmp_path, "validation.parquet lacks the column 'label'", "rename")
+    (tmp_path / "validation.parquet").rename(tmp_path / "train2.parquet")
+    refused(tmp_path, "train2.parquet lacks the column 'label'", "rename")
 
 
 def test_test_arrays_of_another_form_are_found_out_at_once(tmp_path: Path) -> None:

@@ -54,8 +54,7 @@ def read(path: Path) -> Source:
 
 def _source(name: str, train: Sequence[Path], held_out: Sequence[Path], test: Sequence[Path]) -> Source:
     columns = _Columns.of(train[0])
-    rows = {path: columns.rows(path) for path in (*train, *held_out, *test)}
-    if test and not any(rows[path] for path in test):
+    if test and not sum(columns.open(path).metadata.num_rows for path in test):
         instead = "add images, or move it away: a test part is then split off the training images"
         raise user_error(f"{test[0].name} has no rows", "a test part needs images", instead)
     labels = Labels.of(_written(train, columns), columns.names)
@@ -107,8 +106,12 @@ class _Columns:
             )
         return cls(image, label, _class_names(schema.metadata or {}, label))
 
-    def rows(self, path: Path) -> int:
-        """The number of rows of a file that must have these columns, too; they are not read."""
+    def open(self, path: Path) -> Any:
+        """A file that has these columns, too; none of them is read.
+
+        Raises:
+            UserError: one is missing.
+        """
         file = _open(path)
         missing = [name for name in (self.image, self.label) if name not in file.schema_arrow.names]
         if missing:
@@ -117,7 +120,7 @@ class _Columns:
                 f"allowed: the columns {self.image!r} and {self.label!r} of the first training file",
                 "rename the columns alike",
             )
-        return file.metadata.num_rows
+        return file
 
 
 def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | None:
@@ -130,7 +133,7 @@ def _class_names(metadata: dict[bytes, bytes], label: str) -> tuple[str, ...] | 
 
 def _written(paths: Sequence[Path], columns: _Columns) -> np.ndarray:
     """The label column of all files, as written."""
-    tables = [_column(path, columns.label) for path in paths]
+    tables = [_label_column(path, columns) for path in paths]
     missing = sum(table.null_count for table in tables)
     written = np.concatenate([table.to_numpy() for table in tables])
     if written.dtype == object and all(isinstance(value, str | bytes) for value in written):
@@ -145,14 +148,14 @@ def _written(paths: Sequence[Path], columns: _Columns) -> np.ndarray:
     return written
 
 
-def _column(path: Path, name: str) -> Any:
-    file = _open(path)
+def _label_column(path: Path, columns: _Columns) -> Any:
+    file = columns.open(path)
     with _readable(path):
-        return file.read(columns=[name]).column(0)
+        return file.read(columns=[columns.label]).column(0)
 
 
 def _part(paths: Sequence[Path], *, columns: _Columns, labels: Labels) -> ParquetPart:
-    counts = [_open(path).metadata.num_rows for path in paths]
+    counts = [columns.open(path).metadata.num_rows for path in paths]
     encoded = labels.encode(_written(paths, columns), paths[0].name)
     return ParquetPart(tuple(paths), columns.image, encoded, np.cumsum([0, *counts]))
 
