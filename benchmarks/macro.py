@@ -173,12 +173,14 @@ class Truth:
     """The distinct networks of the full space, in the order of their choices, and what the table says of them.
 
     Attributes:
-        accuracy: mean over the table's seeds, per cent.
+        trainings: accuracies [networks, 3] of the table's seeds, per cent.
+        accuracy: their mean.
         names: how many names of the 6,561 each network has.
     """
 
     space: Space
     networks: list[Architecture]
+    trainings: np.ndarray
     accuracy: np.ndarray
     mmacs: np.ndarray
     layers: np.ndarray
@@ -191,7 +193,8 @@ class Truth:
         networks = sorted(rows, key=lambda a: a.choices)
         names = Counter(space.canonical(a) for a in space.enumerate())
         return cls(
-            space, networks, np.array([rows[a].accuracy for a in networks]),
+            space, networks, np.array([rows[a].accuracies for a in networks]),
+            np.array([rows[a].accuracy for a in networks]),
             np.array([rows[a].mmacs for a in networks]),
             np.array([sum(c != SKIP for c in a.choices) for a in networks]), np.array([names[a] for a in networks]),
         )  # fmt: skip

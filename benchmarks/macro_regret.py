@@ -6,7 +6,8 @@ the same, since a warm-up knows no budget; nothing is shared); random search on 
 passes of scoring than ours (neither beside the 35 budgets); the network with most non-identity layers under the budget,
 and the one with most MACs (ties: by MACs, then the first by its choices); the best by true accuracy of 10 random names
 within 3 % below the budget, expected; one random name under it, expected; the paper mode with its lambda found by
-bisection (`--paper-passes`).
+bisection (`--paper-passes`). Beside them, no contender: what our model chooses when its random networks were trained in
+full instead of scored (`--trained-in-full`), which is what a better supernet could give.
 
 Costs are image passes for all budgets of a row's set together: of training, and forward only of scoring and
 recalibration. Resumable: supernets, losses and results are kept under `--supernets` and `--out`; a result is made
@@ -19,6 +20,7 @@ again when the options, the weights or the search's code have changed.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from common import Check, at_most, commit, finish, one_thread, parser, table
-from macro import Protocol, Truth, add_options, digest, loaded
+from macro import Protocol, Truth, add_options, digest, full_costs, loaded
 from macro_reading import (
     Ours,
     Paper,
@@ -40,7 +42,11 @@ from macro_reading import (
     random_rows,
     separate_rows,
 )
+from singlepath.architecture import Architecture
+from singlepath.data.splits import generator
 from singlepath.pipeline.setup import keep_memory
+from singlepath.search.budget import random_networks
+from singlepath.search.score_model import PartScore, best_by, fitted, nearness
 
 NAMED = (30.0, 40.0, 50.0, 60.0, 75.0)  # MMACs
 TUNING = (35.0, 45.0, 55.0, 65.0)
@@ -48,6 +54,7 @@ SWEEP = tuple(np.linspace(22.0, 90.0, 35).tolist())
 LIMITS = {"named": (0.20, None), "tuning": (0.20, None), "sweep": (0.25, 1.0)}  # of mean and largest regret
 TITLES = {"named": "five budgets", "tuning": "tuning budgets", "sweep": "35 budgets"}
 OURS, EACH, RANDOM, PAPER = "ours", "ours, a search for each", "random search", "paper mode"
+IN_FULL = "the model of networks trained in full"
 APART = 0.1  # points that the front's mean regret may lie above that of a search for each budget
 NEAR, DRAWS = 0.97, 10  # of the budget; random networks that the best is taken of
 
@@ -67,6 +74,8 @@ def main() -> int:
     found = {}
     for name, budgets in sets.items():
         entries = {c: [s[name][c] for s in seeds] for c in seeds[0][name]} | from_table(truth, budgets)
+        if args.trained_in_full:
+            entries[IN_FULL] = trained_in_full(truth, args.trained_in_full, budgets, args.seed, args.seeds)
         found[name] = {c: summary(e) for c, e in entries.items()}
         report(TITLES[name], budgets, found[name])
     more = {} if args.paper_passes else {"left_out": {PAPER: "type --paper-passes N, image passes of one of its runs"}}
@@ -87,6 +96,7 @@ def arguments() -> argparse.Namespace:
     add("--shortlist-lr", type=float, default=0.01)
     add("--paper-passes", type=int, default=0, help="image passes of one run of the paper mode; 0 leaves it out")
     add("--paper-runs", type=int, default=Paper.runs, help="runs of its bisection for one budget, at most")
+    add("--trained-in-full", type=int, default=0, help="networks that the table is asked of instead; 0 leaves it out")
     return options.parse_args()
 
 
@@ -154,6 +164,27 @@ def expected(truth: Truth, budget: float, draws: int, least: float) -> dict[str,
     return {"budget": budget, "network": None, "over": False, "accuracy": mean, "regret": truth.best(budget) - mean}
 
 
+def trained_in_full(truth: Truth, count: int, budgets: Sequence[float], first: int, seeds: int) -> list[Entry]:
+    """What our model chooses when accuracies are its scores: those of the networks that a seed's search draws first, in
+    each of the table's trainings. No search: it knows what is asked for."""
+    space, costs, entries = truth.space, full_costs(), list[Entry]()
+    for seed, training in itertools.product(range(first, first + seeds), truth.trainings.T):
+        sample = random_networks(space, costs, 0.0, costs.largest, count, generator(seed, "candidates"))
+        scores = {a: (0, -float(training[truth.index(a)])) for a in sample}
+        rows = [network_row(truth, modelled(truth, scores, b), b) for b in budgets]
+        entries.append({"rows": rows, "cost": {"training": 0, "scoring": 0}, "full_trainings": count})
+    return entries
+
+
+def modelled(truth: Truth, scores: dict[Architecture, PartScore], budget: float) -> Architecture:
+    """The best network of a budget by the model of these scores, as `score` chooses it."""
+    space, costs = truth.space, full_costs()
+    model = fitted(space, scores, weights=nearness(space, costs, scores, budget))
+    found = best_by(space, model, costs, budget)
+    assert found is not None, f"no network costs {budget} MMACs or less"
+    return space.architecture(found)
+
+
 # -- what came out ----------------------------------------------------------------------------------------------------
 
 
@@ -203,7 +234,7 @@ def checks(found: dict[str, dict[str, dict[str, Any]]]) -> list[Check]:
             apart = nan(ours["mean"]) - nan(contenders[EACH]["mean"])  # of the same seeds' supernets
             made.append(at_most(f"mean regret, {TITLES[name]}, above that of a search for each", apart, APART))
         for other, theirs in contenders.items():
-            if other not in (OURS, EACH) and theirs["mean"] is not None:
+            if other not in (OURS, EACH, IN_FULL) and theirs["mean"] is not None:
                 made.append(below(f"mean regret, {TITLES[name]}, below that of: {other}", ours["mean"], theirs["mean"]))
     return made
 

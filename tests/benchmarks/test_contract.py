@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import os
@@ -89,6 +90,20 @@ def test_macro_regret(shared_data: Path, tmp_path: Path) -> None:
     files = {f: f.stat().st_mtime_ns for f in (tmp_path / "out").iterdir()}
     assert result("macro_regret", *places)[1]["results"] == found["results"]  # read back
     assert {f: f.stat().st_mtime_ns for f in (tmp_path / "out").iterdir()} == files
+
+
+def test_networks_trained_in_full_are_no_worse_than_counting(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    benchmark = importlib.import_module("macro_regret")
+    truth = benchmark.Truth.load(shared_data)
+    entries = benchmark.trained_in_full(truth, 300, benchmark.NAMED[1:3], 0, 1)
+    assert len(entries) == 3, "one for each of the table's trainings"
+    assert len({row["network"] for e in entries for row in e["rows"]}) > 2, "they differ"
+    found = benchmark.summary(entries)
+    assert found["over"] == 0
+    assert 0 <= found["mean"] < sum(REGRETS["most layers"][1:3]) / 2
 
 
 def test_search_cost(shared_data: Path, tmp_path: Path) -> None:
