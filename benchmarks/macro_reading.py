@@ -24,7 +24,7 @@ from singlepath.data.splits import generator
 from singlepath.runs import read_json, write_atomic, write_json
 from singlepath.search import readout, scoring, selection
 from singlepath.search.base import Problem
-from singlepath.search.score_model import fitted, nearness, predicted
+from singlepath.search.score_model import fitted_near, predicted
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION, Scorer, affordable, drawn
 from singlepath.search.single_path import candidates_of
 from singlepath.supernet import Supernet, recalibrate, together
@@ -198,8 +198,8 @@ def shortlist(
     """The choice, then the affordable networks that the model of the scores puts first."""
     fits = [a for a in reader.networks if problem.cost(a) <= problem.budget.target]  # by choices, and so are equals
     space = scorer.supernet.space
-    weights = nearness(space, problem.costs, scorer.sampled, problem.budget.target)  # the model that chose
-    value = predicted(space, fitted(space, scorer.sampled, weights=weights), fits)
+    model = fitted_near(space, problem.costs, scorer.sampled, problem.budget.target)  # the one that chose
+    value = predicted(space, model, fits)
     order = [fits[i] for i in np.argsort(-value, kind="stable")]
     return list(dict.fromkeys([scorer.name(chosen), *order]))[:count]
 

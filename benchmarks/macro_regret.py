@@ -7,7 +7,7 @@ passes of scoring than ours (neither beside the 35 budgets); the network with mo
 and the one with most MACs (ties: by MACs, then the first by its choices); the best by true accuracy of 10 random names
 within 3 % below the budget, expected; one random name under it, expected; the paper mode with its lambda found by
 bisection (`--paper-passes`). Beside them, no contender: what our model chooses when its random networks were trained in
-full instead of scored (`--trained-in-full`), which is what a better supernet could give.
+full instead of scored (`--trained-in-full`): the most that better scores could give this model, but for luck.
 
 Costs are image passes for all budgets of a row's set together: of training, and forward only of scoring and
 recalibration. Resumable: supernets, losses and results are kept under `--supernets` and `--out`; a result is made
@@ -43,10 +43,9 @@ from macro_reading import (
     separate_rows,
 )
 from singlepath.architecture import Architecture
-from singlepath.data.splits import generator
 from singlepath.pipeline.setup import keep_memory
-from singlepath.search.budget import random_networks
-from singlepath.search.score_model import PartScore, best_by, fitted, nearness
+from singlepath.search.by_score import drawn_anywhere
+from singlepath.search.score_model import PartScore, best_by, fitted_near
 
 NAMED = (30.0, 40.0, 50.0, 60.0, 75.0)  # MMACs
 TUNING = (35.0, 45.0, 55.0, 65.0)
@@ -169,7 +168,7 @@ def trained_in_full(truth: Truth, count: int, budgets: Sequence[float], first: i
     each of the table's trainings. No search: it knows what is asked for."""
     space, costs, entries = truth.space, full_costs(), list[Entry]()
     for seed, training in itertools.product(range(first, first + seeds), truth.trainings.T):
-        sample = random_networks(space, costs, 0.0, costs.largest, count, generator(seed, "candidates"))
+        sample = drawn_anywhere(space, costs, seed, count)
         scores = {a: (0, -float(training[truth.index(a)])) for a in sample}
         rows = [network_row(truth, modelled(truth, scores, b), b) for b in budgets]
         entries.append({"rows": rows, "cost": {"training": 0, "scoring": 0}, "full_trainings": count})
@@ -177,10 +176,9 @@ def trained_in_full(truth: Truth, count: int, budgets: Sequence[float], first: i
 
 
 def modelled(truth: Truth, scores: dict[Architecture, PartScore], budget: float) -> Architecture:
-    """The best network of a budget by the model of these scores, as `score` chooses it."""
+    """The best network of a budget by the model of these scores, whether it fills it or not."""
     space, costs = truth.space, full_costs()
-    model = fitted(space, scores, weights=nearness(space, costs, scores, budget))
-    found = best_by(space, model, costs, budget)
+    found = best_by(space, fitted_near(space, costs, scores, budget), costs, budget)
     assert found is not None, f"no network costs {budget} MMACs or less"
     return space.architecture(found)
 

@@ -15,11 +15,13 @@ the budget unused must be better beyond noise.
 from __future__ import annotations
 
 from singlepath.architecture import Architecture
+from singlepath.costs import CostModel
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
-from singlepath.search.score_model import best_by, fitted, nearness
+from singlepath.search.score_model import best_by, fitted_near
 from singlepath.search.scoring import Scorer, concluded, drawn, no_network
+from singlepath.spaces import Space
 from singlepath.supernet import Supernet
 
 __all__ = ["by_score"]
@@ -34,7 +36,7 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
         UserError: nothing fits the budget.
     """
     scorer = scorer or Scorer.of(problem, supernet)
-    sample = drawn_anywhere(problem, max(0, candidates - FINALISTS))
+    sample = drawn_anywhere(problem.space, problem.costs, problem.seed, max(0, candidates - FINALISTS))
     before, new = len(scorer.known), [a for a in sample if a not in scorer.known and a not in scorer.sampled]
     problem.progress("select", 0, candidates, {})
     scorer.sample(sample)
@@ -45,10 +47,9 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
     return concluded(problem, scorer, "score", before, few, candidates=len(new))
 
 
-def drawn_anywhere(problem: Problem, count: int) -> list[Architecture]:
+def drawn_anywhere(space: Space, costs: CostModel, seed: int, count: int) -> list[Architecture]:
     """Distinct random networks of the whole space; the same for every budget of a seed."""
-    rng = generator(problem.seed, "candidates")
-    return random_networks(problem.space, problem.costs, 0.0, problem.costs.largest, count, rng)
+    return random_networks(space, costs, 0.0, costs.largest, count, generator(seed, "candidates"))
 
 
 def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> list[Architecture]:
@@ -62,7 +63,7 @@ def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> l
     if len(sample) < 2:  # nothing to fit
         return drawn(problem, FINALISTS, generator(problem.seed, "few"))[0]
     scores = {name: scorer.sampled[name] for name in map(scorer.name, sample)}
-    model = fitted(space, scores, weights=nearness(space, problem.costs, scores, target))
+    model = fitted_near(space, problem.costs, scores, target)
     found = (best_by(space, model, problem.costs, target, least) for least in (problem.budget.least, 0.0))
     few = list(dict.fromkeys(space.architecture(indices) for indices in found if indices is not None))
     if not few:

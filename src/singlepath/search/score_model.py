@@ -33,7 +33,7 @@ from singlepath.costs import CostModel
 from singlepath.search.budget import best_under
 from singlepath.spaces import Space
 
-__all__ = ["Model", "PartScore", "best_by", "fitted", "nearness", "predicted"]
+__all__ = ["Model", "PartScore", "best_by", "fitted", "fitted_near", "nearness", "predicted"]
 
 RIDGE = 1e-3  # of a layer's figure, a network
 PAIRS = 0.5  # of a pair's figure
@@ -87,6 +87,11 @@ def fitted(
     kernel = centred(centred(agree / RIDGE + agree * (agree - 1) / 2 / ridge, part, w).T, part, w)
     dual = np.linalg.solve(kernel + np.diag(effective(w) / w), y)[:, 0]
     return Model(x.T @ dual / RIDGE, apart(space, (x.T * dual) @ x) / ridge, w @ x / w.sum())
+
+
+def fitted_near(space: Space, costs: CostModel, scores: Mapping[Architecture, PartScore], target: float) -> Model:
+    """The model of a budget: networks of about its cost weigh more."""
+    return fitted(space, scores, weights=nearness(space, costs, scores, target))
 
 
 def nearness(space: Space, costs: CostModel, networks: Iterable[Architecture], target: float) -> np.ndarray:
