@@ -47,6 +47,7 @@ class Ours:
     Attributes:
         candidates: networks that a selection may score for a budget; scores are shared. None: as many as a search does.
         shortlist: so many networks are fine-tuned for `passes` image passes each, from learning rate `lr`.
+        listed: so many of a budget's best are named beside the choice, which stays what it is.
     """
 
     select: str = "score"
@@ -54,6 +55,7 @@ class Ours:
     shortlist: int = 0
     passes: int = 0
     lr: float = 0.01
+    listed: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours)
             chosen = min(few, key=lambda a: (reader.tuned_score(a, ours), a.choices))
         tuned.update(few)
         extra += found.selection.get("fine_tuning_passes", 0)
-        rows.append(network_row(truth, chosen, budget, scored=scored, shortlisted=len(few)))
+        best = shortlist(reader, problem, scorer, found.architecture, ours.listed) if ours.listed else []
+        named = {"best": [truth.digits(truth.index(a)) for a in best]} if best else {}
+        rows.append(network_row(truth, chosen, budget, scored=scored, shortlisted=len(few), **named))
         reader.save()
     cost = reader.cost(scorer, len(tuned), extra + len(tuned) * ours.passes)
     return {"rows": rows[::-1], "cost": cost}

@@ -7,7 +7,9 @@ passes of scoring than ours (neither beside the 35 budgets); the network with mo
 and the one with most MACs (ties: by MACs, then the first by its choices); the best by true accuracy of 10 random names
 within 3 % below the budget, expected; one random name under it, expected; the paper mode with its lambda found by
 bisection (`--paper-passes`). Beside them, no contender: what our model chooses when its random networks were trained in
-full instead of scored (`--trained-in-full`): the most that better scores could give this model, but for luck.
+full instead of scored (`--trained-in-full`): the most that better scores could give this model, but for luck; and what
+our search and full trainings of its best networks of a budget choose together (`--finalists`), which costs what the
+best of as many random networks does and knows one of the table's trainings of each.
 
 Costs are image passes for all budgets of a row's set together: of training, and forward only of scoring and
 recalibration. Resumable: supernets, losses and results are kept under `--supernets` and `--out`; a result is made
@@ -53,7 +55,7 @@ SWEEP = tuple(np.linspace(22.0, 90.0, 35).tolist())
 LIMITS = {"named": (0.20, None), "tuning": (0.20, None), "sweep": (0.25, 1.0)}  # of mean and largest regret
 TITLES = {"named": "five budgets", "tuning": "tuning budgets", "sweep": "35 budgets"}
 OURS, EACH, RANDOM, PAPER = "ours", "ours, a search for each", "random search", "paper mode"
-IN_FULL = "the model of networks trained in full"
+IN_FULL, FINALISTS = "the model of networks trained in full", "ours, its best trained in full"
 APART = 0.1  # points that the front's mean regret may lie above that of a search for each budget
 NEAR, DRAWS = 0.97, 10  # of the budget; random networks that the best is taken of
 
@@ -75,6 +77,8 @@ def main() -> int:
         entries = {c: [s[name][c] for s in seeds] for c in seeds[0][name]} | from_table(truth, budgets)
         if args.trained_in_full:
             entries[IN_FULL] = trained_in_full(truth, args.trained_in_full, budgets, args.seed, args.seeds)
+        if args.finalists:
+            entries[FINALISTS] = finalists_in_full(truth, entries[OURS])
         found[name] = {c: summary(e) for c, e in entries.items()}
         report(TITLES[name], budgets, found[name])
     more = {} if args.paper_passes else {"left_out": {PAPER: "type --paper-passes N, image passes of one of its runs"}}
@@ -96,6 +100,7 @@ def arguments() -> argparse.Namespace:
     add("--paper-passes", type=int, default=0, help="image passes of one run of the paper mode; 0 leaves it out")
     add("--paper-runs", type=int, default=Paper.runs, help="runs of its bisection for one budget, at most")
     add("--trained-in-full", type=int, default=0, help="networks that the table is asked of instead; 0 leaves it out")
+    add("--finalists", type=int, default=0, help="networks of each budget that the table is asked of; 0 leaves it out")
     return options.parse_args()
 
 
@@ -106,7 +111,8 @@ def one_seed(
     data = loaded(protocol, seed)
     reader = Reader(protocol, seed, data, args.out)
     tune = (args.shortlist, args.shortlist_passes, args.shortlist_lr) if args.shortlist else (0, 0, 0.0)
-    ours, paper = Ours(args.select, args.candidates, *tune), Paper(args.paper_passes, args.paper_runs)
+    ours = Ours(args.select, args.candidates, *tune, listed=args.finalists)
+    paper = Paper(args.paper_passes, args.paper_runs)
     found: dict[str, dict[str, Entry]] = {}
     for name, budgets in sets.items():
         label = f"{name}-{reader.stem}-{digest((asdict(ours), tuple(budgets), args.alone, code_digest()))}"
@@ -175,6 +181,26 @@ def trained_in_full(truth: Truth, count: int, budgets: Sequence[float], first: i
     return entries
 
 
+def finalists_in_full(truth: Truth, ours: Sequence[Entry]) -> list[Entry]:
+    """Of the networks that a seed's search names for a budget the best in one of the table's trainings, for each of the
+    three. Its regret is that of every row, to the mean of three trainings, one of which chose it; "unseen" is the
+    difference to the best network in the other two."""
+    entries = list[Entry]()
+    for entry, chosen_by in itertools.product(ours, range(truth.trainings.shape[1])):
+        others = np.delete(truth.trainings, chosen_by, axis=1).mean(1)
+        rows = []
+        for row in entry["rows"]:
+            named = [truth.index(truth.space.parse(name)) for name in row["best"]]
+            i = max(named, key=lambda n: truth.trainings[n, chosen_by])  # the search's first of equals
+            inside = truth.within(row["budget"])
+            best = inside[truth.accuracy[inside].argmax()]
+            unseen = float(others[best] - others[i])
+            rows.append(network_row(truth, truth.networks[i], row["budget"], unseen=unseen))
+        most = max(len(row["best"]) for row in entry["rows"])
+        entries.append({"rows": rows, "cost": entry["cost"], "full_trainings_a_budget": most})
+    return entries
+
+
 def modelled(truth: Truth, scores: dict[Architecture, PartScore], budget: float) -> Architecture:
     """The best network of a budget by the model of these scores, whether it fills it or not."""
     space, costs = truth.space, full_costs()
@@ -195,7 +221,14 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
         "by_budget": [mean_of(c) for c in regrets.T], "by_seed": [mean_of(r) for r in regrets],
         "mean": mean_of(regrets), "max": float(regrets[known].max()) if known.any() else None,
         "over": sum(r["over"] for e in entries for r in e["rows"]), "cost": costs, "seeds": list(entries),
+        **unseen_of(entries),
     }  # fmt: skip
+
+
+def unseen_of(entries: Sequence[Entry]) -> dict[str, float]:
+    """The mean of what rows lose in trainings that did not choose them, where rows say it."""
+    unseen = [r["unseen"] for e in entries for r in e["rows"] if "unseen" in r]
+    return {"unseen": float(np.mean(unseen))} if unseen else {}
 
 
 def mean_of(values: np.ndarray) -> float | None:
@@ -232,7 +265,7 @@ def checks(found: dict[str, dict[str, dict[str, Any]]]) -> list[Check]:
             apart = nan(ours["mean"]) - nan(contenders[EACH]["mean"])  # of the same seeds' supernets
             made.append(at_most(f"mean regret, {TITLES[name]}, above that of a search for each", apart, APART))
         for other, theirs in contenders.items():
-            if other not in (OURS, EACH, IN_FULL) and theirs["mean"] is not None:
+            if other not in (OURS, EACH, IN_FULL, FINALISTS) and theirs["mean"] is not None:
                 made.append(below(f"mean regret, {TITLES[name]}, below that of: {other}", ours["mean"], theirs["mean"]))
     return made
 

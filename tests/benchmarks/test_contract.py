@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +105,33 @@ def test_networks_trained_in_full_are_no_worse_than_counting(
     found = benchmark.summary(entries)
     assert found["over"] == 0
     assert 0 <= found["mean"] < sum(REGRETS["most layers"][1:3]) / 2
+
+
+def test_finalists_trained_in_full_are_chosen_by_one_training_and_judged_by_all(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    benchmark = importlib.import_module("macro_regret")
+    truth = benchmark.Truth.load(shared_data)
+    budget = 40.0
+    inside = truth.within(budget)
+    every = {"budget": budget, "best": [truth.digits(i) for i in inside]}
+    one = {"budget": budget, "best": [truth.digits(inside[7])]}
+    cost = {"training": 1, "scoring": 2}
+
+    alone = benchmark.finalists_in_full(truth, [{"rows": [one], "cost": cost}])
+    assert [e["rows"][0]["network"] for e in alone] == one["best"] * 3, "of one network there is no choice"
+    regrets = {e["rows"][0]["regret"] for e in alone}
+    assert regrets == {truth.best(budget) - truth.accuracy[inside[7]]}
+    assert np.mean([e["rows"][0]["unseen"] for e in alone]) == pytest.approx(regrets.pop()), "over the three, the same"
+
+    found = benchmark.finalists_in_full(truth, [{"rows": [every], "cost": cost}])
+    for training, entry in enumerate(found):
+        chosen = truth.index(truth.space.parse(entry["rows"][0]["network"]))
+        assert truth.trainings[chosen, training] == truth.trainings[inside, training].max()
+        assert entry["full_trainings_a_budget"] == len(inside)
+    total = benchmark.summary(found)
+    assert 0 <= total["mean"] < total["unseen"], "the training that chose flatters its choice"
 
 
 def test_search_cost(shared_data: Path, tmp_path: Path) -> None:
