@@ -101,7 +101,10 @@ def arguments() -> argparse.Namespace:
     add("--paper-runs", type=int, default=Paper.runs, help="runs of its bisection for one budget, at most")
     add("--trained-in-full", type=int, default=0, help="networks that the table is asked of instead; 0 leaves it out")
     add("--finalists", type=int, default=0, help="networks of each budget that the table is asked of; 0 leaves it out")
-    return options.parse_args()
+    args = options.parse_args()
+    if (args.shortlist or args.finalists) and args.select != "score":
+        options.error(f"--select {args.select} has no model that lists a budget's best; type --select score")
+    return args
 
 
 def one_seed(

@@ -71,6 +71,7 @@ REGRETS = {"most layers": (0.43, 0.50, 0.57, 0.44, 0.83), "largest MACs": (4.59,
 
 def test_macro_regret(shared_data: Path, tmp_path: Path) -> None:
     places = ("--data", str(shared_data), "--out", str(tmp_path / "out"), "--supernets", str(tmp_path / "supernets"))
+    places += ("--finalists", "3")
     status, found = result("macro_regret", *places)
     assert status == (0 if found["holds"] else 1)
     assert named(found, "over budget") == [0, 0]
@@ -85,6 +86,12 @@ def test_macro_regret(shared_data: Path, tmp_path: Path) -> None:
         assert five[name]["by_budget"] == pytest.approx(regrets, abs=0.01)
     shown = [r["accuracy"] + r["regret"] for r in five["ours"]["seeds"][0]["rows"]]
     assert shown == pytest.approx(BEST, abs=0.006)
+    mine = five["ours"]["seeds"][0]["rows"]
+    for row in mine:
+        assert row["best"][0] == row["network"], "the choice is the first of its list"
+        assert len({*row["best"]}) == 3
+    for training in five["ours, its best trained in full"]["seeds"]:
+        assert all(r["network"] in of["best"] for r, of in zip(training["rows"], mine, strict=True))
     cost = five["ours"]["cost"]
     assert cost["training"] > 0
     assert cost["scoring"] > 0
@@ -105,6 +112,12 @@ def test_networks_trained_in_full_are_no_worse_than_counting(
     found = benchmark.summary(entries)
     assert found["over"] == 0
     assert 0 <= found["mean"] < sum(REGRETS["most layers"][1:3]) / 2
+
+
+def test_a_selection_without_a_model_has_no_finalists() -> None:
+    status, _, err = run("macro_regret", "--finalists", "3", "--select", "evolution")
+    assert status == 2
+    assert "--select evolution" in err.splitlines()[-1]
 
 
 def test_finalists_trained_in_full_are_chosen_by_one_training_and_judged_by_all(
