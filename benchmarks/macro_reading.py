@@ -182,8 +182,8 @@ def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours)
         tuned.update(few)
         extra += found.selection.get("fine_tuning_passes", 0)
         best = shortlist(reader, problem, scorer, found.architecture, ours.listed) if ours.listed else []
-        named = {"best": [truth.digits(truth.index(a)) for a in best]} if best else {}
-        rows.append(network_row(truth, chosen, budget, scored=scored, shortlisted=len(few), **named))
+        names = [truth.digits(truth.index(a)) for a in best]
+        rows.append(network_row(truth, chosen, budget, scored=scored, shortlisted=len(few), best=names))
         reader.save()
     cost = reader.cost(scorer, len(tuned), extra + len(tuned) * ours.passes)
     return {"rows": rows[::-1], "cost": cost}

@@ -8,8 +8,8 @@ and the one with most MACs (ties: by MACs, then the first by its choices); the b
 within 3 % below the budget, expected; one random name under it, expected; the paper mode with its lambda found by
 bisection (`--paper-passes`). Beside them, no contender: what our model chooses when its random networks were trained in
 full instead of scored (`--trained-in-full`): the most that better scores could give this model, but for luck; and what
-our search and full trainings of its best networks of a budget choose together (`--finalists`), which costs what the
-best of as many random networks does and knows one of the table's trainings of each.
+our search and one full training of each of its best networks of a budget choose together (`--finalists`), which costs
+what the best of as many random networks does; trainings that did not choose judge it.
 
 Costs are image passes for all budgets of a row's set together: of training, and forward only of scoring and
 recalibration. Resumable: supernets, losses and results are kept under `--supernets` and `--out`; a result is made
@@ -99,8 +99,13 @@ def arguments() -> argparse.Namespace:
     add("--shortlist-lr", type=float, default=0.01)
     add("--paper-passes", type=int, default=0, help="image passes of one run of the paper mode; 0 leaves it out")
     add("--paper-runs", type=int, default=Paper.runs, help="runs of its bisection for one budget, at most")
-    add("--trained-in-full", type=int, default=0, help="networks that the table is asked of instead; 0 leaves it out")
-    add("--finalists", type=int, default=0, help="networks of each budget that the table is asked of; 0 leaves it out")
+    add(
+        "--trained-in-full",
+        type=int,
+        default=0,
+        help="random networks that the table is asked of instead; 0 leaves it out",
+    )
+    add("--finalists", type=int, default=0, help="our best of each budget that the table is asked of; 0 leaves it out")
     args = options.parse_args()
     if (args.shortlist or args.finalists) and args.select != "score":
         options.error(f"--select {args.select} has no model that lists a budget's best; type --select score")
@@ -186,8 +191,8 @@ def trained_in_full(truth: Truth, count: int, budgets: Sequence[float], first: i
 
 def finalists_in_full(truth: Truth, ours: Sequence[Entry]) -> list[Entry]:
     """Of the networks that a seed's search names for a budget the best in one of the table's trainings, for each of the
-    three. Its regret is that of every row, to the mean of three trainings, one of which chose it; "unseen" is the
-    difference to the best network in the other two."""
+    three; accuracy and regret, to the network that is best in all three, are the mean of the two that did not choose.
+    So a single network named loses what its row of ours says, over the three."""
     entries = list[Entry]()
     for entry, chosen_by in itertools.product(ours, range(truth.trainings.shape[1])):
         others = np.delete(truth.trainings, chosen_by, axis=1).mean(1)
@@ -197,8 +202,8 @@ def finalists_in_full(truth: Truth, ours: Sequence[Entry]) -> list[Entry]:
             i = max(named, key=lambda n: truth.trainings[n, chosen_by])  # the search's first of equals
             inside = truth.within(row["budget"])
             best = inside[truth.accuracy[inside].argmax()]
-            unseen = float(others[best] - others[i])
-            rows.append(network_row(truth, truth.networks[i], row["budget"], unseen=unseen))
+            judged = {"accuracy": float(others[i]), "regret": float(others[best] - others[i])}
+            rows.append(network_row(truth, truth.networks[i], row["budget"]) | judged)
         most = max(len(row["best"]) for row in entry["rows"])
         entries.append({"rows": rows, "cost": entry["cost"], "full_trainings_a_budget": most})
     return entries
@@ -224,14 +229,7 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
         "by_budget": [mean_of(c) for c in regrets.T], "by_seed": [mean_of(r) for r in regrets],
         "mean": mean_of(regrets), "max": float(regrets[known].max()) if known.any() else None,
         "over": sum(r["over"] for e in entries for r in e["rows"]), "cost": costs, "seeds": list(entries),
-        **unseen_of(entries),
     }  # fmt: skip
-
-
-def unseen_of(entries: Sequence[Entry]) -> dict[str, float]:
-    """The mean of what rows lose in trainings that did not choose them, where rows say it."""
-    unseen = [r["unseen"] for e in entries for r in e["rows"] if "unseen" in r]
-    return {"unseen": float(np.mean(unseen))} if unseen else {}
 
 
 def mean_of(values: np.ndarray) -> float | None:
