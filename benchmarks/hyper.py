@@ -28,7 +28,8 @@ from singlepath.costs import Budget, CostModel
 from singlepath.devices import device
 from singlepath.pipeline.setup import keep_memory
 from singlepath.pipeline.trials import RANGES, SHORT, Trials
-from singlepath.pipeline.tuning import DIRECT, Direct, direct_search, sized
+from singlepath.pipeline.tuning import DIRECT, Direct, direct_search
+from singlepath.pipeline.tuning_size import sized
 from singlepath.search.base import Problem
 from singlepath.search.hyper import WINDOW, Tuned, Tuning, hits, tune
 from singlepath.spaces import make

@@ -49,7 +49,9 @@ ArchitectureText = Annotated[
 Threads = Annotated[int | None, typer.Option(help="CPU threads of torch; by default what OMP_NUM_THREADS says")]
 Workers = Annotated[int, typer.Option(min=0, help="processes that decode image files")]
 TunedMode = Annotated[str, typer.Option(help="single-path, or paper (the original's method)")]
-TrialNumber = Annotated[int | None, typer.Option(min=1, help="short searches to make at most; by default 40")]
+TrialNumber = Annotated[
+    int | None, typer.Option(min=1, help="short searches to make at most, more of them with --resume; by default 40")
+]
 TrialEpochs = Annotated[
     int | None, typer.Option(min=1, help="of every short search; by default chosen from the images")
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from singlepath.spaces import Space, make
 OF_WEIGHTS = {"accuracy", "export", "seconds", "training"}
 
 __all__ = [
-    "architecture_of", "blocks_of", "cost_of", "going_on", "measured_holds", "read_result",
+    "architecture_of", "blocks_of", "cost_of", "going_on", "measured_holds", "put_aside", "read_result",
     "relative_improvement", "set_aside", "update_result",
 ]  # fmt: skip
 
@@ -75,14 +76,20 @@ def set_aside(run: Path) -> None:
     result = read_json(run / "result.json")
     if not result.keys() & OF_WEIGHTS:
         return
-    aside = next(folder for n in count(1) if not (folder := run / f"before-{n}").exists())
-    aside.mkdir()
+    aside = put_aside(run, ["report.html", "export", *["summary.json"] * (result.get("kind") == "design")])
     write_json(aside / "result.json", result)
-    for name in ("report.html", "export", *["summary.json"] * (result.get("kind") == "design")):
-        if (run / name).exists():
-            os.replace(run / name, aside / name)
     write_json(run / "result.json", {name: value for name, value in result.items() if name not in OF_WEIGHTS})
     note(f"other weights: accuracies, comparison, export and page of those before are in {aside}")
+
+
+def put_aside(run: Path, names: Sequence[str]) -> Path:
+    """Move files and folders of a run, those that are there, into a new folder inside it."""
+    aside = next(folder for n in count(1) if not (folder := run / f"before-{n}").exists())
+    aside.mkdir()
+    for name in names:
+        if (run / name).exists():
+            os.replace(run / name, aside / name)
+    return aside
 
 
 def architecture_of(run: Path) -> tuple[Space, Architecture]:

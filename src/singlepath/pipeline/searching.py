@@ -24,6 +24,7 @@ from singlepath.training.recipe import RECIPES
 __all__ = ["check_names", "data_limit", "search_in", "search_settings", "searched_data"]
 
 SPACE_OPTIONS = ("width", "input_size", "kernels", "expansions", "se", "activation")
+ASKED = ("data", "space", "device", "budget", "mode", "seed")  # of the options, what a result begins with
 QUICK = {"candidates": 8}
 QUICK_EPOCHS, QUICK_LIMIT = 1, 600
 
@@ -42,7 +43,8 @@ def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
     )  # fmt: skip
     check_images(run.path, made.data)
     if run.moved and run.has("result.json"):
-        update_result(run.path, options=run.moved, asked=run.moved)
+        asked = {name: run.moved[name] for name in ASKED if name in run.moved}
+        update_result(run.path, options=run.moved, asked=asked)
     run.keep_moved()
     facts = {"name": made.data.name, "fingerprint": made.data.fingerprint, "classes": list(made.data.classes)}
     run.write("data.json", facts)
@@ -155,7 +157,7 @@ def write_found(path: Path, options: dict[str, Any], made: Prepared, found: Foun
         path / "architecture.json",
         {**found.architecture.as_dict(), "timm": spec.timm, "network": spec.as_dict()},
     )
-    asked = {k: options[k] for k in ("data", "space", "device", "budget", "mode", "seed")}
+    asked = {name: options[name] for name in ASKED}
     parts = found_parts(
         space, found.architecture, made.budget, table, made.data, found.selection, found.underfilled_reason
     )

@@ -10,7 +10,6 @@ With `compare` the direct way gets as many image passes: one search whose multip
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -36,25 +35,22 @@ from singlepath.pipeline.trials import (
     RANGES,
     SHORT,
     Trials,
-    all_passes,
     alone,
     epochs_within,
     finished,
     scored_passes,
     scorer_of,
-    share_of,
     shared_epochs,
 )
+from singlepath.pipeline.tuning_size import Size, add_trials, sized
 from singlepath.runs import Run, write_atomic
 from singlepath.search import Found, Problem
-from singlepath.search.hyper import WINDOW, Outcome, Trial, Tuned, Tuning
+from singlepath.search.hyper import WINDOW, Outcome, Trial, Tuned, Tuning, hits
 from singlepath.search.hyper import tune as tune_search
 from singlepath.search.ledger import Ledger
 
-__all__ = ["Direct", "direct_search", "sized", "trials_in", "tune"]
+__all__ = ["Direct", "direct_search", "trials_in", "tune"]
 
-TRIALS, EPOCHS, IMAGES = 40, 8, 9_000  # by default: most trials, epochs of each at least, images they go over at least
-QUICK_TRIALS = 4
 WORKER = (sys.executable, "-P", "-m", "singlepath.pipeline.tuner")
 DIRECT = {"select": "gates"}  # dual ascent, then an exact knapsack over the gates' probabilities
 
@@ -69,7 +65,8 @@ def tune(
     activation: o.SpaceActivation = None, seed: o.Seed = 0, threads: o.Threads = None, decoders: o.Decoders = 0,
     quick: o.Quick = False, resume: o.Resume = None, allow_changed: o.AllowChanged = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Find the coefficient whose search ends at the budget, by short searches that are all counted.
+    """Find the coefficient whose search ends at the budget, by short searches that are all counted. A tuning that ended
+    goes on with more of them: --resume RUN --trials MORE.
 
     Example: singlepath tune --data photos --budget 60% --trials 12 --workers 2 --out runs/t
     """
@@ -84,6 +81,8 @@ def tune(
 def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """Tune inside an open run folder; returns what `tune --json` prints."""
     set_threads(options["threads"])
+    if "trials" in run.moved and run.has("tuning.json"):
+        add_trials(run, options)
     if run.has("summary.json") and not run.moved:
         return run.read("summary.json") | {"run": str(run.path)}
     made = prepared_in(run, options)
@@ -94,28 +93,23 @@ def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
         trials.search_once, tuning, interrupted=trials.interrupted, workers=options["workers"],
         others=partial(processes, run, options["threads"]),
     )  # fmt: skip
+    if (
+        met := sum(t.outcome is not None and hits(t.outcome.cost, tuning.target) for t in found.trials)
+    ) >= tuning.enough:
+        note(f"{met} networks hit the target, which is enough: {len(found.trials)} trials were made")
     keep_chosen(run.path, options, made, trials, found)
     parts = tuning_parts(options["mode"], made, tuning, found)
     if options["compare"]:
         parts["direct"] = compared(run, options, made, tuning.ledger.spent, found)
     update_result(run.path, kind="tune", tuning=parts)
-    for file in trials.folder.glob("*/checkpoints/*.pt"):
-        file.unlink()  # the chosen one's weights are the run's now
+    for file in trials.folder.glob("[0-9]*/checkpoints/*.pt"):
+        file.unlink()  # the chosen one's weights are the run's now; what all share is kept for more trials
     summary = summarise(run.path, made, parts)
     run.write("summary.json", summary)
     return summary
 
 
 # -- before -----------------------------------------------------------------------------------------------------------
-
-
-class Size(NamedTuple):
-    """How much is computed: epochs of a short search, how many of them, image passes of each and of all."""
-
-    epochs: int
-    trials: int
-    share: int
-    total: int
 
 
 def trials_in(run: Run, options: dict[str, Any], made: Prepared) -> tuple[Trials, Tuning]:
@@ -131,34 +125,6 @@ def trials_in(run: Run, options: dict[str, Any], made: Prepared) -> tuple[Trials
     trials = Trials(replace(problem, epochs=size.epochs), mode, folder, options["threads"], run.allow_changed)
     target = made.budget.target
     return trials, Tuning(folder, RANGES[mode], target, size.trials, size.share, size.total, options["seed"])
-
-
-def sized(problem: Problem, mode: str, trials: int | None, passes: int | None, quick: bool = False) -> Size:
-    """How long the short searches are, and what the ledger holds.
-
-    Without `passes` it holds what the trials take; with them, the trials are as long as fits, or, where the problem
-    says how many epochs each has, as many.
-
-    Raises:
-        UserError: not one trial fits, or not one epoch of each.
-    """
-    count = trials or (QUICK_TRIALS if quick else TRIALS)
-    epochs = problem.epochs or (EPOCHS if quick else max(EPOCHS, math.ceil(IMAGES / len(problem.data.train))))
-
-    def taken(epochs: int, trials: int = count) -> int:
-        return all_passes(replace(problem, epochs=epochs), mode, trials)
-
-    if passes is not None:
-        fixed = problem.epochs is not None
-        epochs = epochs if fixed else epochs_within(passes, taken)
-        count = epochs_within(passes, lambda n: taken(epochs, n)) if fixed else count
-        if not epochs or not count:
-            least = taken(epochs, 1) if fixed else taken(1)
-            what = f"one trial of {epochs} epochs takes" if fixed else f"{trials or count} trials of one epoch take"
-            raise user_error(f"--passes {passes}", f"{what} {least}", f"type --passes {least} or fewer --trials")
-        count = min(count, trials or count)
-    share = share_of(replace(problem, epochs=epochs), mode)
-    return Size(epochs, count, share, passes or taken(epochs, count))
 
 
 def in_words(trials: Trials, tuning: Tuning, workers: int) -> str:
@@ -221,7 +187,7 @@ def keep_chosen(run: Path, options: dict[str, Any], made: Prepared, trials: Tria
     """
     trial = found.chosen
     if trial is None or trial.outcome is None:
-        raise nothing_below(made.budget, found.trials)
+        raise nothing_below(run, made.budget, found.trials)
     folder = trials.path(trial.number)
     if (weights := folder / "checkpoints" / "supernet-000000000.pt").is_file():
         write_atomic(run / "checkpoints" / weights.name, weights.read_bytes())
@@ -235,13 +201,14 @@ def keep_chosen(run: Path, options: dict[str, Any], made: Prepared, trials: Tria
     write_found(run, own, made, Found(architecture, selection, why_underfilled(made.budget, trial.outcome, found)))
 
 
-def nothing_below(budget: Budget, trials: Sequence[Trial]) -> UserError:
+def nothing_below(run: Path, budget: Budget, trials: Sequence[Trial]) -> UserError:
     costs = [t.outcome.cost for t in trials if t.outcome]
     failed = [t.reason for t in trials if t.state == "failed"]
     unit = budget.costs.unit
     given = f"none of {len(trials)} trials ended with a network of {budget.target:.4g} {unit} or less"
     known = f"they cost {min(costs):.4g} to {max(costs):.4g} {unit}" if costs else f"they failed ({failed[-1]})"
-    return user_error(given, known, "type a larger --budget, more --trials or --epochs, or singlepath search")
+    more = f"type: singlepath tune --resume {run} --trials {2 * len(trials)}"
+    return user_error(given, known, f"{more}, or begin another with a larger --budget or more --epochs")
 
 
 def why_underfilled(budget: Budget, outcome: Outcome, found: Tuned) -> str | None:

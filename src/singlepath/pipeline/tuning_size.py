@@ -1,0 +1,84 @@
+"""How much a tuning computes: the length of its short searches, their number, and the image passes of its ledger."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from singlepath.errors import user_error
+from singlepath.pipeline.outcome import put_aside
+from singlepath.pipeline.progress import note
+from singlepath.pipeline.trainings import WEIGHTS
+from singlepath.pipeline.trials import all_passes, epochs_within, share_of
+from singlepath.runs import Run
+from singlepath.search import Problem
+
+__all__ = ["Size", "add_trials", "sized"]
+
+TRIALS, EPOCHS, IMAGES = 40, 8, 9_000  # by default: most trials, epochs of each at least, images they go over at least
+QUICK_TRIALS = 4
+SAID = ("summary.json", "result.json", "report.html", "direct")  # what a tuning that has ended leaves
+
+
+class Size(NamedTuple):
+    """How much is computed: epochs of a short search, how many of them, image passes of each and of all."""
+
+    epochs: int
+    trials: int
+    share: int
+    total: int
+
+
+def sized(problem: Problem, mode: str, trials: int | None, passes: int | None, quick: bool = False) -> Size:
+    """How long the short searches are, and what the ledger holds.
+
+    Without `passes` it holds what the trials take; with them, the trials are as long as fits, or, where the problem
+    says how many epochs each has, as many.
+
+    Raises:
+        UserError: not one trial fits, or not one epoch of each.
+    """
+    count = trials or (QUICK_TRIALS if quick else TRIALS)
+    epochs = problem.epochs or (EPOCHS if quick else max(EPOCHS, math.ceil(IMAGES / len(problem.data.train))))
+
+    def taken(epochs: int, trials: int = count) -> int:
+        return all_passes(replace(problem, epochs=epochs), mode, trials)
+
+    if passes is not None:
+        fixed = problem.epochs is not None
+        epochs = epochs if fixed else epochs_within(passes, taken)
+        count = epochs_within(passes, lambda n: taken(epochs, n)) if fixed else count
+        if not epochs or not count:
+            least = taken(epochs, 1) if fixed else taken(1)
+            what = f"one trial of {epochs} epochs takes" if fixed else f"{trials or count} trials of one epoch take"
+            raise user_error(f"--passes {passes}", f"{what} {least}", f"type --passes {least} or fewer --trials")
+        count = min(count, trials or count)
+    share = share_of(replace(problem, epochs=epochs), mode)
+    return Size(epochs, count, share, passes or taken(epochs, count))
+
+
+def add_trials(run: Run, options: dict[str, Any]) -> None:
+    """Make room for more trials in a tuning that has ended or was interrupted: the ledger grows by their shares.
+
+    What an ended one said is put aside. Its trials stand as they are: those added are the ones that a tuning of so many
+    from the start makes.
+
+    Raises:
+        UserError: fewer trials than there were; their passes were given; the network is trained already.
+    """
+    size, count = Size(**run.read("tuning.json")), options["trials"]
+    anew = f"type: singlepath tune --config {run.path} --trials {count} --out NEW"
+    if count < size.trials:
+        given, known = f"--trials {count}", f"the run in {run.path} has {size.trials}"
+        raise user_error(given, f"{known}; allowed: more", f"type --trials {size.trials + 1}")
+    if options["passes"]:
+        raise user_error(f"--trials {count}", f"--passes {options['passes']} bounds the run in {run.path}", anew)
+    if (run.path / WEIGHTS).is_file():
+        raise user_error(
+            f"--trials {count}", f"the network that the run in {run.path} found is trained; more may find another", anew
+        )
+    if any((run.path / name).exists() for name in SAID):
+        note(f"what the tuning said so far is in {put_aside(run.path, SAID)}")
+    more = (count - size.trials) * size.share
+    run.write("tuning.json", size._replace(trials=count, total=size.total + more)._asdict())
