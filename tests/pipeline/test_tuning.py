@@ -132,6 +132,10 @@ def test_where_every_network_is_above_the_target_it_is_said(tmp_path: Path) -> N
     assert f"type: singlepath tune --resume {tmp_path / 'run'} --trials 2," in err
     code, _, err = run("tune", "--resume", tmp_path / "run", "--trials", 2)
     assert code == 2 and "none of 2 trials" in err, "two were made"
+    code, _, err = run(*asked, "--passes", 2000, "--out", tmp_path / "bounded")
+    assert code == 2 and "none of" in err and "--resume" not in err and "larger --budget" in err
+    code, _, err = run("tune", "--resume", tmp_path / "bounded", "--trials", 60)
+    assert code == 2 and "--passes 2000 bounds the run" in err and "--trials 60 --out NEW --passes MORE" in err
 
 
 # -- more trials ------------------------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def keep_chosen(run: Path, options: dict[str, Any], made: Prepared, trials: Tria
     """
     trial = found.chosen
     if trial is None or trial.outcome is None:
-        raise nothing_below(run, made.budget, found.trials)
+        raise nothing_below(run, options, made.budget, found.trials)
     folder = trials.path(trial.number)
     if (weights := folder / "checkpoints" / "supernet-000000000.pt").is_file():
         write_atomic(run / "checkpoints" / weights.name, weights.read_bytes())
@@ -201,14 +201,15 @@ def keep_chosen(run: Path, options: dict[str, Any], made: Prepared, trials: Tria
     write_found(run, own, made, Found(architecture, selection, why_underfilled(made.budget, trial.outcome, found)))
 
 
-def nothing_below(run: Path, budget: Budget, trials: Sequence[Trial]) -> UserError:
+def nothing_below(run: Path, options: dict[str, Any], budget: Budget, trials: Sequence[Trial]) -> UserError:
     costs = [t.outcome.cost for t in trials if t.outcome]
     failed = [t.reason for t in trials if t.state == "failed"]
     unit = budget.costs.unit
     given = f"none of {len(trials)} trials ended with a network of {budget.target:.4g} {unit} or less"
     known = f"they cost {min(costs):.4g} to {max(costs):.4g} {unit}" if costs else f"they failed ({failed[-1]})"
-    more = f"type: singlepath tune --resume {run} --trials {2 * len(trials)}"
-    return user_error(given, known, f"{more}, or begin another with a larger --budget or more --epochs")
+    other = "begin another with a larger --budget or more --epochs"
+    more = "" if options["passes"] else f"type: singlepath tune --resume {run} --trials {2 * len(trials)}, or "
+    return user_error(given, known, more + other)
 
 
 def why_underfilled(budget: Budget, outcome: Outcome, found: Tuned) -> str | None:

@@ -69,11 +69,12 @@ def add_trials(run: Run, options: dict[str, Any]) -> None:
     """
     size, count = Size(**run.read("tuning.json")), options["trials"]
     anew = f"type: singlepath tune --config {run.path} --trials {count} --out NEW"
+    bounded = f"--passes {options['passes']} bounds the run in {run.path}"
     if count < size.trials:
         given, known = f"--trials {count}", f"the run in {run.path} has {size.trials}"
         raise user_error(given, f"{known}; allowed: more", f"type --trials {size.trials + 1}")
     if options["passes"]:
-        raise user_error(f"--trials {count}", f"--passes {options['passes']} bounds the run in {run.path}", anew)
+        raise user_error(f"--trials {count}", bounded, f"{anew} --passes MORE")
     if (run.path / WEIGHTS).is_file():
         raise user_error(
             f"--trials {count}", f"the network that the run in {run.path} found is trained; more may find another", anew
