@@ -25,11 +25,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from singlepath.errors import SinglepathError, UserError, unknown, user_error
 from singlepath.pipeline import COMMANDS
-from singlepath.pipeline.options import out_of_bounds
+from singlepath.pipeline.options import ANEW, out_of_bounds
 from singlepath.pipeline.outcome import going_on as how_to_go_on
 from singlepath.pipeline.progress import shown
 from singlepath.pipeline.setup import keep_memory
-from singlepath.pipeline.trainings import MOVABLE
 from singlepath.runs import other_option
 
 __all__ = ["app", "main"]
@@ -63,7 +62,7 @@ def command(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
             own_command(Path(run_folder), function.__name__)
             kept = read_options(Path(run_folder), types)
             for name in given & kept.keys():  # the function itself takes a default for "not given"
-                if values[name] == signature.parameters[name].default != kept[name] and name not in MOVABLE:
+                if values[name] == signature.parameters[name].default != kept[name] and name not in ANEW:
                     raise other_option(Path(run_folder), name, values[name], kept[name])
             merge(values, given, kept)
         with shown():

@@ -111,8 +111,8 @@ class Run:
         """Create a run folder, or go on with one.
 
         Args:
-            movable: options that may have another value now (where the images lie); the caller sees that they mean the
-                same, and then calls `keep_moved`.
+            movable: options that may have another value now (where the images lie); the caller sees that it may have
+                this one, and then calls `keep_moved`.
 
         Raises:
             UserError: the folder exists (and `resume` is off), is locked by another process, or was made with other

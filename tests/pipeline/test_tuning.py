@@ -26,17 +26,14 @@ from singlepath.runs import Run, load_checkpoint
 
 SPACE = "mobile-small(width=0.5, input_size=16)"
 ASKED = (
-    "tune", "--space", SPACE, "--budget", "1MMACs", "--data", "digits", "--limit", 200, "--epochs", 8, "--trials", 3,
+    "tune", "--space", SPACE, "--budget", "1MMACs", "--data", "digits", "--limit", 200, "--epochs", 8,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Ended with two trials, then gone on with to a third."""
     folder = tmp_path_factory.mktemp("tune") / "run"
-    printed(*ASKED, "--trials", 2, "--compare", "--out", folder)
-    printed("front", folder, "--budgets", "0.9MMACs")
-    return folder, printed("tune", "--resume", folder, "--trials", 3)
+    return folder, printed(*ASKED, "--trials", 3, "--compare", "--out", folder)
 
 
 def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: tuple[Path, dict[str, Any]]) -> None:
@@ -138,42 +135,6 @@ def test_where_every_network_is_above_the_target_it_is_said(tmp_path: Path) -> N
     assert code == 2 and "--passes 2000 bounds the run" in err and "--trials 60 --out NEW --passes MORE" in err
 
 
-# -- more trials ------------------------------------------------------------------------------------------------------
-
-
-def test_what_was_said_with_fewer_trials_is_put_aside(tuned: tuple[Path, dict[str, Any]]) -> None:
-    """That the trials are those of a tuning of three from the start is said where one is killed, below."""
-    folder, said = tuned
-    before, now = (json.loads((f / "result.json").read_text()) for f in (folder / "before-1", folder))
-    assert before["tuning"]["trials"] == said["trials"][:2] and len(said["trials"]) == 3
-    assert before["front"] and "front" not in now, "it was of another network, perhaps"
-    assert before["tuning"]["direct"]["total"] < now["tuning"]["direct"]["total"]
-    added = now["tuning"]["ledger"]["total"] - before["tuning"]["ledger"]["total"]
-    assert added == json.loads((folder / "tuning.json").read_text())["share"], "room for one more"
-    assert now["options"]["trials"] == 3 and now["asked"].keys() == before["asked"].keys()
-    assert not (folder / "before-2").exists()
-
-
-@pytest.mark.parametrize(
-    ("trained", "options", "says"),
-    [
-        (False, ("--trials", 2), ["--trials 2; the run in", "has 3; allowed: more; type --trials 4"]),
-        (True, ("--trials", 4), ["is trained", "tune --config", "--trials 4 --out NEW"]),
-        (False, ("--trials", 4, "--budget", "0.9MMACs"), ["budget", "0.9MMACs"]),
-    ],
-)
-def test_more_trials_that_cannot_be_had_are_refused_and_nothing_changes(
-    tuned: tuple[Path, dict[str, Any]], tmp_path: Path, trained: bool, options: tuple[Any, ...], says: list[str]
-) -> None:
-    folder = shutil.copytree(tuned[0], tmp_path / "run")
-    if trained:
-        (folder / "weights.safetensors").write_bytes(b"trained")
-    before = {f: f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != ".lock"}
-    code, out, err = run("tune", "--resume", folder, *options)
-    assert (code, out) == (2, "") and all(part in err for part in says), err
-    assert before == {f: f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != ".lock"}
-
-
 # -- interruptions and workers ----------------------------------------------------------------------------------------
 
 
@@ -191,7 +152,7 @@ def figures(folder: Path) -> list[Any]:
 def test_a_killed_tuning_goes_on_to_the_same_trials(tuned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     environment = {**os.environ, "SINGLEPATH_CHECKPOINT_SECONDS": "0.2"}
-    asked = [*ASKED, "--passes", 3 * tuned[1]["ledger"]["total"], "--out", folder]
+    asked = [*ASKED, "--trials", 3, "--passes", 3 * tuned[1]["ledger"]["total"], "--out", folder]
     moments = ["shared/metrics.jsonl", "trials/000/metrics.jsonl", "trials/002/.lock"]
     for moment in ("trials/" + m.removeprefix("trials/") for m in moments):
         process = subprocess.Popen(command(*asked), env=environment, stderr=subprocess.DEVNULL)

@@ -39,7 +39,7 @@ from singlepath.pipeline.setup import (
     table_for,
     thread_count,
 )
-from singlepath.pipeline.trainings import MOVABLE, WEIGHTS, Job, recipe_for, train_one
+from singlepath.pipeline.trainings import WEIGHTS, Job, recipe_for, train_one
 from singlepath.report import write_report
 from singlepath.runs import Run, read_config, write_atomic
 from singlepath.training import evaluate as evaluate_network
@@ -69,7 +69,7 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     own |= {"threads": thread_count(own["threads"]), "compute": best_device()}
     folder = Path(resume or out or default_out(command.__name__))
     return Run.open(
-        folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note, movable=MOVABLE
+        folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note, movable=o.ANEW
     )
 
 

@@ -13,12 +13,15 @@ import typer
 from singlepath.errors import user_error
 
 __all__ = [
-    "AllowChanged", "ArchitectureText", "AtOnce", "BatchSize", "BudgetText", "Compare", "DataSource", "Decoders",
-    "DeviceName", "Epochs", "Limit", "Mode", "Out", "Passes", "Quick", "RecipeName", "Resume", "RunFolder",
+    "ANEW", "AllowChanged", "ArchitectureText", "AtOnce", "BatchSize", "BudgetText", "Compare", "DataSource",
+    "Decoders", "DeviceName", "Epochs", "Limit", "Mode", "Out", "Passes", "Quick", "RecipeName", "Resume", "RunFolder",
     "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions", "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe",
     "SpaceWidth", "Threads", "TrainEpochs", "TrialEpochs", "TrialNumber", "TunedMode", "Workers", "check_bounds",
     "out_of_bounds",
 ]  # fmt: skip
+
+# what a command that goes on with a run may be given anew: where the same images lie now, and more trials
+ANEW = ("data", "trials")
 
 DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
 SpaceName = Annotated[

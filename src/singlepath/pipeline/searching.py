@@ -42,9 +42,9 @@ def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
         padding="same" if options["mode"] == "paper" else None, **{name: options[name] for name in SPACE_OPTIONS},
     )  # fmt: skip
     check_images(run.path, made.data)
-    if run.moved and run.has("result.json"):
-        asked = {name: run.moved[name] for name in ASKED if name in run.moved}
-        update_result(run.path, options=run.moved, asked=asked)
+    moved = {name: value for name, value in run.moved.items() if name in ASKED}
+    if moved and run.has("result.json"):
+        update_result(run.path, options=moved, asked=moved)
     run.keep_moved()
     facts = {"name": made.data.name, "fingerprint": made.data.fingerprint, "classes": list(made.data.classes)}
     run.write("data.json", facts)

@@ -30,8 +30,7 @@ from singlepath.training import Recipe, get_recipe, quiet, train_network
 
 __all__ = ["MOVABLE", "WEIGHTS", "Job", "parallel", "recipe_for", "train_all", "train_one"]
 
-# what a run that goes on may be given anew: where the same images lie now (their fingerprint is compared), more trials
-MOVABLE = ("data", "trials")
+MOVABLE = ("data",)  # the same images may lie elsewhere when a run goes on: their fingerprint is compared
 WEIGHTS = "weights.safetensors"
 QUICK_EPOCHS = 1
 POLL_SECONDS = 0.2

@@ -27,6 +27,7 @@ from singlepath.costs.budget import FILL
 from singlepath.errors import SinglepathError, UserError, optional, unknown, user_error
 from singlepath.pipeline import options as o
 from singlepath.pipeline.commands import opened
+from singlepath.pipeline.more_trials import make_room, more_trials
 from singlepath.pipeline.outcome import read_result, update_result
 from singlepath.pipeline.progress import note
 from singlepath.pipeline.searching import prepared_in, problem_of, write_found
@@ -42,7 +43,7 @@ from singlepath.pipeline.trials import (
     scorer_of,
     shared_epochs,
 )
-from singlepath.pipeline.tuning_size import Size, add_trials, sized
+from singlepath.pipeline.tuning_size import Size, sized
 from singlepath.runs import Run, write_atomic
 from singlepath.search import Found, Problem
 from singlepath.search.hyper import WINDOW, Outcome, Trial, Tuned, Tuning, hits
@@ -81,11 +82,12 @@ def tune(
 def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """Tune inside an open run folder; returns what `tune --json` prints."""
     set_threads(options["threads"])
-    if "trials" in run.moved and run.has("tuning.json"):
-        add_trials(run, options)
-    if run.has("summary.json") and not run.moved:
+    more = more_trials(run, options)
+    if run.has("summary.json") and not more and not run.moved.keys() - {"trials"}:
         return run.read("summary.json") | {"run": str(run.path)}
     made = prepared_in(run, options)
+    if more:
+        make_room(run, more)
     trials, tuning = trials_in(run, options, made)
     note(in_words(trials, tuning, options["workers"]))
     trials.warm_up(tuning.ledger)
@@ -93,10 +95,11 @@ def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
         trials.search_once, tuning, interrupted=trials.interrupted, workers=options["workers"],
         others=partial(processes, run, options["threads"]),
     )  # fmt: skip
-    if (
-        met := sum(t.outcome is not None and hits(t.outcome.cost, tuning.target) for t in found.trials)
-    ) >= tuning.enough:
+    met = sum(hits(t.outcome.cost, tuning.target) for t in found.trials if t.outcome)
+    if met >= tuning.enough:
         note(f"{met} networks hit the target, which is enough: {len(found.trials)} trials were made")
+    if found.chosen is None:
+        raise nothing_below(run, made.budget, tuning, found.trials)
     keep_chosen(run.path, options, made, trials, found)
     parts = tuning_parts(options["mode"], made, tuning, found)
     if options["compare"]:
@@ -182,12 +185,10 @@ def processes(run: Run, threads: int, shares: list[list[int]]) -> Iterator[None]
 def keep_chosen(run: Path, options: dict[str, Any], made: Prepared, trials: Trials, found: Tuned) -> None:
     """Make the chosen trial's network the run's: architecture, weights, metrics, and the search's part of the result.
 
-    Raises:
-        UserError: no network is at or below the target.
+    The weights of a trial that was chosen before others were added are the run's already.
     """
     trial = found.chosen
-    if trial is None or trial.outcome is None:
-        raise nothing_below(run, options, made.budget, found.trials)
+    assert trial and trial.outcome
     folder = trials.path(trial.number)
     if (weights := folder / "checkpoints" / "supernet-000000000.pt").is_file():
         write_atomic(run / "checkpoints" / weights.name, weights.read_bytes())
@@ -201,15 +202,15 @@ def keep_chosen(run: Path, options: dict[str, Any], made: Prepared, trials: Tria
     write_found(run, own, made, Found(architecture, selection, why_underfilled(made.budget, trial.outcome, found)))
 
 
-def nothing_below(run: Path, options: dict[str, Any], budget: Budget, trials: Sequence[Trial]) -> UserError:
+def nothing_below(run: Run, budget: Budget, tuning: Tuning, trials: Sequence[Trial]) -> UserError:
     costs = [t.outcome.cost for t in trials if t.outcome]
     failed = [t.reason for t in trials if t.state == "failed"]
     unit = budget.costs.unit
     given = f"none of {len(trials)} trials ended with a network of {budget.target:.4g} {unit} or less"
     known = f"they cost {min(costs):.4g} to {max(costs):.4g} {unit}" if costs else f"they failed ({failed[-1]})"
+    more = f"type: singlepath tune --resume {run.path} --trials {2 * tuning.trials}, or "
     other = "begin another with a larger --budget or more --epochs"
-    more = "" if options["passes"] else f"type: singlepath tune --resume {run} --trials {2 * len(trials)}, or "
-    return user_error(given, known, more + other)
+    return user_error(given, known, other if run.options["passes"] else more + other)
 
 
 def why_underfilled(budget: Budget, outcome: Outcome, found: Tuned) -> str | None:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from singlepath.errors import user_error
-from singlepath.pipeline.outcome import put_aside
-from singlepath.pipeline.progress import note
-from singlepath.pipeline.trainings import WEIGHTS
 from singlepath.pipeline.trials import all_passes, epochs_within, share_of
-from singlepath.runs import Run
 from singlepath.search import Problem
 
-__all__ = ["Size", "add_trials", "sized"]
+__all__ = ["Size", "sized"]
 
 TRIALS, EPOCHS, IMAGES = 40, 8, 9_000  # by default: most trials, epochs of each at least, images they go over at least
 QUICK_TRIALS = 4
-SAID = ("summary.json", "result.json", "report.html", "direct")  # what a tuning that has ended leaves
 
 
 class Size(NamedTuple):
@@ -56,30 +51,3 @@ def sized(problem: Problem, mode: str, trials: int | None, passes: int | None, q
         count = min(count, trials or count)
     share = share_of(replace(problem, epochs=epochs), mode)
     return Size(epochs, count, share, passes or taken(epochs, count))
-
-
-def add_trials(run: Run, options: dict[str, Any]) -> None:
-    """Make room for more trials in a tuning that has ended or was interrupted: the ledger grows by their shares.
-
-    What an ended one said is put aside. Its trials stand as they are: those added are the ones that a tuning of so many
-    from the start makes.
-
-    Raises:
-        UserError: fewer trials than there were; their passes were given; the network is trained already.
-    """
-    size, count = Size(**run.read("tuning.json")), options["trials"]
-    anew = f"type: singlepath tune --config {run.path} --trials {count} --out NEW"
-    bounded = f"--passes {options['passes']} bounds the run in {run.path}"
-    if count < size.trials:
-        given, known = f"--trials {count}", f"the run in {run.path} has {size.trials}"
-        raise user_error(given, f"{known}; allowed: more", f"type --trials {size.trials + 1}")
-    if options["passes"]:
-        raise user_error(f"--trials {count}", bounded, f"{anew} --passes MORE")
-    if (run.path / WEIGHTS).is_file():
-        raise user_error(
-            f"--trials {count}", f"the network that the run in {run.path} found is trained; more may find another", anew
-        )
-    if any((run.path / name).exists() for name in SAID):
-        note(f"what the tuning said so far is in {put_aside(run.path, SAID)}")
-    more = (count - size.trials) * size.share
-    run.write("tuning.json", size._replace(trials=count, total=size.total + more)._asdict())
