@@ -34,10 +34,10 @@ def more_trials(run: Run, options: dict[str, Any]) -> Size | None:
     """
     if not run.has("tuning.json"):
         return None
-    size, count = Size(**run.read("tuning.json")), options["trials"]
-    if count is not None and count != size.trials and (count > size.trials or "trials" in run.moved):
-        if options["passes"] and "trials" not in run.moved:  # they bound the trials that were asked for
-            return None
+    size = Size(**run.read("tuning.json"))
+    count = options["trials"] or size.trials
+    bounded = options["passes"] and "trials" not in run.moved  # at the start: as many of them as its passes allow
+    if count != size.trials and not bounded:
         if reason := in_the_way(run.path, options, count, size):
             raise user_error(f"--trials {count}", *reason)
         return size._replace(trials=count, total=size.total + (count - size.trials) * size.share)

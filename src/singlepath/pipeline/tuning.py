@@ -46,7 +46,7 @@ from singlepath.pipeline.trials import (
 from singlepath.pipeline.tuning_size import Size, sized
 from singlepath.runs import Run, write_atomic
 from singlepath.search import Found, Problem
-from singlepath.search.hyper import WINDOW, Outcome, Trial, Tuned, Tuning, hits
+from singlepath.search.hyper import WINDOW, Outcome, Trial, Tuned, Tuning
 from singlepath.search.hyper import tune as tune_search
 from singlepath.search.ledger import Ledger
 
@@ -95,9 +95,6 @@ def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
         trials.search_once, tuning, interrupted=trials.interrupted, workers=options["workers"],
         others=partial(processes, run, options["threads"]),
     )  # fmt: skip
-    met = sum(hits(t.outcome.cost, tuning.target) for t in found.trials if t.outcome)
-    if met >= tuning.enough:
-        note(f"{met} networks hit the target, which is enough: {len(found.trials)} trials were made")
     if found.chosen is None:
         raise nothing_below(run, made.budget, tuning, found.trials)
     keep_chosen(run.path, options, made, trials, found)
