@@ -104,11 +104,16 @@ def budget_of(mmacs: float) -> Budget:
     return Budget(f"{mmacs:g}MMACs", mmacs, mmacs, full_costs())
 
 
+def searched_space(protocol: Protocol) -> Space:
+    """The space at the width and the input size that its supernet is trained at."""
+    return make("macro", width=protocol.width, input_size=SIDE)
+
+
 def problem_of(
     protocol: Protocol, seed: int, data: Data, budget: Budget | None = None, settings: Mapping[str, Any] = SETTINGS
 ) -> Problem:
     """The reduced protocol's search problem; without a budget everything is allowed."""
-    space = make("macro", width=protocol.width, input_size=SIDE)
+    space = searched_space(protocol)
     costs = count_costs(space, "macs")
     budget = budget or Budget("100%", costs.largest, costs.largest, costs)
     epochs = max(1, round(protocol.passes / len(data.train) / children(settings)))

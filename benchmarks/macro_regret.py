@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from common import Check, at_most, commit, finish, one_thread, parser, table
-from macro import Protocol, Truth, add_options, digest, full_costs, loaded
+from macro import Protocol, Truth, add_options, digest, full_costs, loaded, searched_space
 from macro_reading import (
     Ours,
     Paper,
@@ -48,6 +48,7 @@ from singlepath.architecture import Architecture
 from singlepath.pipeline.setup import keep_memory
 from singlepath.search.by_score import drawn_anywhere
 from singlepath.search.score_model import PartScore, best_by, fitted_near
+from singlepath.spaces import Space
 
 NAMED = (30.0, 40.0, 50.0, 60.0, 75.0)  # MMACs
 TUNING = (35.0, 45.0, 55.0, 65.0)
@@ -76,7 +77,9 @@ def main() -> int:
     for name, budgets in sets.items():
         entries = {c: [s[name][c] for s in seeds] for c in seeds[0][name]} | from_table(truth, budgets)
         if args.trained_in_full:
-            entries[IN_FULL] = trained_in_full(truth, args.trained_in_full, budgets, args.seed, args.seeds)
+            entries[IN_FULL] = trained_in_full(
+                truth, searched_space(protocol), args.trained_in_full, budgets, args.seed, args.seeds
+            )
         if args.finalists:
             entries[FINALISTS] = finalists_in_full(truth, entries[OURS])
         found[name] = {c: summary(e) for c, e in entries.items()}
@@ -177,13 +180,15 @@ def expected(truth: Truth, budget: float, draws: int, least: float) -> dict[str,
     return {"budget": budget, "network": None, "over": False, "accuracy": mean, "regret": truth.best(budget) - mean}
 
 
-def trained_in_full(truth: Truth, count: int, budgets: Sequence[float], first: int, seeds: int) -> list[Entry]:
-    """What our model chooses when accuracies are its scores: those of the networks that a seed's search draws first, in
-    each of the table's trainings. No search: it knows what is asked for."""
-    space, costs, entries = truth.space, full_costs(), list[Entry]()
+def trained_in_full(
+    truth: Truth, searched: Space, count: int, budgets: Sequence[float], first: int, seeds: int
+) -> list[Entry]:
+    """What our model chooses when accuracies are its scores: those of `count` networks as a seed's search draws them,
+    in each of the table's trainings. No search: it knows what is asked for."""
+    entries = list[Entry]()
     for seed, training in itertools.product(range(first, first + seeds), truth.trainings.T):
-        sample = drawn_anywhere(space, costs, seed, count)
-        scores = {a: (0, -float(training[truth.index(a)])) for a in sample}
+        sample = [truth.index(a) for a in drawn_anywhere(searched, seed, count)]
+        scores = {truth.networks[i]: (0, -float(training[i])) for i in sample}
         rows = [network_row(truth, modelled(truth, scores, b), b) for b in budgets]
         entries.append({"rows": rows, "cost": {"training": 0, "scoring": 0}, "full_trainings": count})
     return entries

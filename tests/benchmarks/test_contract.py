@@ -110,7 +110,7 @@ def regret(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_networks_trained_in_full_are_no_worse_than_counting(regret: Any, shared_data: Path) -> None:
     truth = regret.Truth.load(shared_data)
-    entries = regret.trained_in_full(truth, 300, regret.NAMED[1:3], 0, 1)
+    entries = regret.trained_in_full(truth, truth.space, 300, regret.NAMED[1:3], 0, 1)
     assert len(entries) == 3, "one for each of the table's trainings"
     assert len({row["network"] for e in entries for row in e["rows"]}) > 2, "they differ"
     found = regret.summary(entries)

@@ -6,7 +6,9 @@
 The scores are of the whole space, the model is the budget's own: networks of about its cost weigh more.
 
 Why random networks of the *whole* space, whatever they cost: those of one budget trade one layer against another, which
-says little of each. One sample serves every budget. Measured on NAS-Bench-Macro (docs/notes).
+says little of each. One sample serves every budget, so it is even in size: nearly all networks of a space are about as
+large, and a uniform sample holds few of those that a small or a large budget is about. Measured on NAS-Bench-Macro
+(docs/notes).
 
 The model's best network and its best that fills the budget are scored too: a network that leaves more than a tenth of
 the budget unused must be better beyond noise.
@@ -14,8 +16,13 @@ the budget unused must be better beyond noise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
 from singlepath.architecture import Architecture
-from singlepath.costs import CostModel
+from singlepath.costs import count_costs
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
@@ -27,6 +34,7 @@ from singlepath.supernet import Supernet
 __all__ = ["by_score"]
 
 FINALISTS = 2
+BINS = 12  # of the logarithm of cost, from the smallest network to the largest
 
 
 def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer | None = None) -> Found:
@@ -36,7 +44,7 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
         UserError: nothing fits the budget.
     """
     scorer = scorer or Scorer.of(problem, supernet)
-    sample = drawn_anywhere(problem.space, problem.costs, problem.seed, max(0, candidates - FINALISTS))
+    sample = drawn_anywhere(problem.space, problem.seed, max(0, candidates - FINALISTS))
     before, new = len(scorer.known), [a for a in sample if a not in scorer.known and a not in scorer.sampled]
     problem.progress("select", 0, candidates, {})
     scorer.sample(sample)
@@ -47,12 +55,29 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
     return concluded(problem, scorer, "score", before, few, candidates=len(new))
 
 
-def drawn_anywhere(space: Space, costs: CostModel, seed: int, count: int) -> list[Architecture]:
-    """Distinct random networks of the whole space; the same for every budget of a seed."""
-    return random_networks(space, costs, 0.0, costs.largest, count, generator(seed, "candidates"))
+@cache
+def drawn_anywhere(space: Space, seed: int, count: int) -> tuple[Architecture, ...]:
+    """Distinct random networks of the whole space, about as many of every size in MACs; the same for every budget and
+    every latency table of a seed, so that what is scored for one serves all.
+
+    Each bin of log MACs gives an equal share of what is still wanted, or all that it holds. The outermost come first,
+    since they hold the fewest: the middle makes up for them. In random order, so that any stretch of it is even too.
+    """
+    rng, bins, found = generator(seed, "candidates"), min(BINS, count), dict[Architecture, None]()
+    macs = count_costs(space, "macs")
+    edges = np.geomspace(macs.smallest, macs.largest, bins + 1)
+    outermost_first = sorted(range(bins), key=lambda i: -abs(2 * i - bins + 1))
+    for done, i in enumerate(outermost_first):
+        share = (count - len(found)) // (bins - done)
+        found |= dict.fromkeys(random_networks(space, macs, edges[i], edges[i + 1], share, rng))
+    if len(found) < count:  # the middle was too small as well
+        rest = random_networks(space, macs, 0.0, macs.largest, count, rng)
+        found |= dict.fromkeys([a for a in rest if a not in found][: count - len(found)])
+    names = list(found)
+    return tuple(names[i] for i in rng.permutation(len(names)))
 
 
-def finalists(problem: Problem, scorer: Scorer, sample: list[Architecture]) -> list[Architecture]:
+def finalists(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -> list[Architecture]:
     """By the model: the best network that fills the budget, where one does, and the best that fits it; random ones of
     the budget where too few were scored for a model.
 
