@@ -6,9 +6,9 @@
 The scores are of the whole space, the model is the budget's own: networks of about its cost weigh more.
 
 Why random networks of the *whole* space, whatever they cost: those of one budget trade one layer against another, which
-says little of each. One sample serves every budget, so it is even in size: nearly all networks of a space are about as
-large, and a uniform sample holds few of those that a small or a large budget is about. Measured on NAS-Bench-Macro
-(docs/notes).
+says little of each. One sample serves every budget, so half of it is even in size: nearly all networks of a space are
+about as large, and a uniform sample holds few of those that a small or a large budget is about. Measured on
+NAS-Bench-Macro and on digits (docs/notes).
 
 The model's best network and its best that fills the budget are scored too: a network that leaves more than a tenth of
 the budget unused must be better beyond noise.
@@ -34,7 +34,7 @@ from singlepath.supernet import Supernet
 __all__ = ["by_score"]
 
 FINALISTS = 2
-BINS = 12  # of the logarithm of cost, from the smallest network to the largest
+BINS = 12  # of the logarithm of MACs, from the smallest network to the largest
 
 
 def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scorer | None = None) -> Found:
@@ -57,22 +57,22 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
 
 @cache
 def drawn_anywhere(space: Space, seed: int, count: int) -> tuple[Architecture, ...]:
-    """Distinct random networks of the whole space, about as many of every size in MACs; the same for every budget and
-    every latency table of a seed, so that what is scored for one serves all.
+    """Distinct random networks of the whole space, half of them even in size, the others uniform; the same for every
+    budget and every latency table of a seed, so that what is scored for one serves all.
 
-    Each bin of log MACs gives an equal share of what is still wanted, or all that it holds. The outermost come first,
-    since they hold the fewest: the middle makes up for them. In random order, so that any stretch of it is even too.
+    Even in size: each bin of log MACs gives an equal share of what is still wanted, or all that it holds. The outermost
+    come first, since they hold the fewest: the middle makes up for them. In random order, so that any stretch of the
+    sample is like the whole.
     """
-    rng, bins, found = generator(seed, "candidates"), min(BINS, count), dict[Architecture, None]()
-    macs = count_costs(space, "macs")
+    rng, even, found = generator(seed, "candidates"), count // 2, dict[Architecture, None]()
+    macs, bins = count_costs(space, "macs"), min(BINS, even)
     edges = np.geomspace(macs.smallest, macs.largest, bins + 1)
     outermost_first = sorted(range(bins), key=lambda i: -abs(2 * i - bins + 1))
     for done, i in enumerate(outermost_first):
-        share = (count - len(found)) // (bins - done)
+        share = (even - len(found)) // (bins - done)
         found |= dict.fromkeys(random_networks(space, macs, edges[i], edges[i + 1], share, rng))
-    if len(found) < count:  # the middle was too small as well
-        rest = random_networks(space, macs, 0.0, macs.largest, count, rng)
-        found |= dict.fromkeys([a for a in rest if a not in found][: count - len(found)])
+    uniform = random_networks(space, macs, 0.0, macs.largest, count, rng)
+    found |= dict.fromkeys([a for a in uniform if a not in found][: count - len(found)])
     names = list(found)
     return tuple(names[i] for i in rng.permutation(len(names)))
 
