@@ -102,9 +102,12 @@ def test_a_search_records_the_best_scores_of_its_supernet(made: tuple[Path, dict
         answer = scorer(task.space.parse(record.network))
         assert scores[-1] == pytest.approx(answer) if trial.method != "single-path" else scores[-1] <= answer + 1e-9
         curve = curves[trial.method]
-        assert curve["queries"][-1] == 12 and curve["low"][-1] <= scores[-1] <= curve["high"][-1]
+        assert curve["low"][-1] <= scores[-1] <= curve["high"][-1]
     for name, curve in curves.items():
-        ends = [r.incumbents[-1].cross_entropy for r in records_of(folder) if r.trial.method == name]
+        of_it = [r for r in records_of(folder) if r.trial.method == name]
+        ends = [r.incumbents[-1].cross_entropy for r in of_it]
+        allowed = range(10, 13) if name == "single-path" else [12]  # its two finalists may be of its sample
+        assert curve["queries"][-1] == max(r.queries for r in of_it) in allowed
         assert curve["cross_entropy"][-1] == pytest.approx(np.mean(ends)) and curve["low"][-1] == min(ends)
     assert not any("curve" in m for m in found["tasks"][0]["methods"]), "too long for a line"
 
