@@ -144,6 +144,14 @@ def test_a_designs_comparison_survives_another_training(tmp_path: Path) -> None:
         ("train", {"name": "../outside"}, "--name ../outside"),
         ("measure", {"batch": 0}, "--batch 0"),
         ("measure", {"classes": 0}, "classes 0"),
+        ("search", {"epochs": "3"}, "--epochs '3'; allowed: a whole number (int); give epochs a whole number (int)"),
+        ("search", {"epochs": 2.0}, "--epochs 2.0; allowed: a whole number"),
+        ("search", {"epochs": True}, "--epochs True; allowed: a whole number"),
+        ("search", {"seed": None}, "--seed None; allowed: a whole number"),
+        ("search", {"seed": np.int64(1)}, "--seed np.int64(1); allowed: a whole number"),
+        ("search", {"width": "wide"}, "--width 'wide'; allowed: a number (float)"),
+        ("tune", {"trials": "7"}, "--trials '7'; allowed: a whole number"),
+        ("measure", {"batch": 1.5}, "--batch 1.5; allowed: a whole number"),
     ],
 )
 def test_python_takes_what_the_command_line_takes(life: Path, command: str, options: Any, says: str) -> None:

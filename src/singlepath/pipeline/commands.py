@@ -61,7 +61,7 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     if out is not None and resume is not None:
         raise user_error(f"--out {out} and --resume {resume}", "a resumed run stays where it is", "leave --out out")
     check_names(own)
-    o.check_bounds(command, values)
+    o.check_numbers(command, values)
     if resume is not None and (Path(resume) / "config.yaml").is_file():
         before = read_config(Path(resume))["options"]
         defaults = {k: p.default for k, p in inspect.signature(command).parameters.items()}
@@ -134,7 +134,7 @@ def train(
 
     Example: singlepath train runs/a --recipe full
     """
-    o.check_bounds(train, locals())
+    o.check_numbers(train, locals())
     check_names({"recipe": recipe})
     if Path(name).name != name:
         raise user_error(f"--name {name}", "allowed: the name of a folder inside the run", "type --name train")

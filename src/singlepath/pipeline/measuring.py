@@ -38,7 +38,7 @@ def measure(
 
     Example: singlepath measure --space mobile-small --out host.json
     """
-    o.check_bounds(measure, locals())
+    o.check_numbers(measure, locals())
     chosen = make_space(
         space, width=width, input_size=input_size, kernels=kernels, expansions=expansions, se=se, activation=activation,
         classes=classes,

@@ -6,7 +6,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -16,7 +17,7 @@ __all__ = [
     "ANEW", "AllowChanged", "ArchitectureText", "AtOnce", "BatchSize", "BudgetText", "Compare", "DataSource",
     "Decoders", "DeviceName", "Epochs", "Limit", "Mode", "Out", "Passes", "Quick", "RecipeName", "Resume", "RunFolder",
     "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions", "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe",
-    "SpaceWidth", "Threads", "TrainEpochs", "TrialEpochs", "TrialNumber", "TunedMode", "Workers", "check_bounds",
+    "SpaceWidth", "Threads", "TrainEpochs", "TrialEpochs", "TrialNumber", "TunedMode", "Workers", "check_numbers",
     "out_of_bounds",
 ]  # fmt: skip
 
@@ -77,13 +78,26 @@ def out_of_bounds(kind: Any, value: Any) -> str | None:
     return None
 
 
-def check_bounds(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
-    """Refuse a number that its flag would refuse: Python and the command line take the same.
+def no_number(kind: Any, value: Any) -> str | None:
+    """What an option of this type allows, where the type is a number's and the value is of another; NumPy's numbers are
+    of another, since a run's options are kept as plain text."""
+    base = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    types = {*get_args(base)} or {base}
+    if not types & {int, float} or (value is None and NoneType in types) or type(value) in {*types, int} - {bool}:
+        return None
+    return "a number (float)" if float in types else "a whole number (int)"
+
+
+def check_numbers(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Refuse what a number's flag would refuse: Python and the command line take the same.
 
     Raises:
-        UserError: a value below or above the bounds of its option.
+        UserError: a value of another type, or below or above the bounds of its option.
     """
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        if allowed := out_of_bounds(parameter.annotation, values[name]):
-            flag = f"--{name.replace('_', '-')}"
-            raise user_error(f"{flag} {values[name]}", f"allowed: {allowed}", f"type {flag} {allowed.split()[0]}")
+        kind, value = parameter.annotation, values[name]
+        flag = f"--{name.replace('_', '-')}"
+        if allowed := no_number(kind, value):
+            raise user_error(f"{flag} {value!r}", f"allowed: {allowed}", f"give {name} {allowed}")
+        if allowed := out_of_bounds(kind, value):
+            raise user_error(f"{flag} {value}", f"allowed: {allowed}", f"type {flag} {allowed.split()[0]}")
