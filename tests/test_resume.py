@@ -22,7 +22,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize("moment", range(2))
 def test_a_killed_search_resumes_to_the_unbroken_result_bit_for_bit(
     unbroken: Path, tmp_path: Path, moment: int
 ) -> None:

@@ -20,6 +20,7 @@ __all__ = ["best_under", "networks_of", "random_networks"]
 CELLS = 10_000
 REJECTIONS = 2_000  # draws before the exact sampler takes over
 EACH = 8  # draws of that for each network that is asked for
+TOGETHER = 500  # of them at once
 
 
 def _cells(costs: CostModel, limit: float) -> tuple[list[np.ndarray], float, float]:
@@ -94,10 +95,17 @@ def random_networks(
     cells, low = _window(costs, least, most)
     slots = _slots(space)
     completions = _completions(slots, cells, low)
-    for _ in range(max(REJECTIONS, EACH * count) if completions[0][0, 0] else 0):
-        if len(found) == count:
-            break
-        offer(space.architecture(_draw(slots, completions, cells, rng)))
+    left = max(REJECTIONS, EACH * count) if completions[0][0, 0] else 0
+    while left and len(found) < count:
+        before, many = rng.bit_generator.state, min(TOGETHER, left)
+        drawn = _draws(slots, completions, cells, rng.random((many, len(slots))))
+        for number, indices in enumerate(drawn.tolist(), start=1):
+            offer(space.architecture(indices))
+            if len(found) == count:  # the generator goes on as if they had been drawn one by one
+                rng.bit_generator.state = before
+                rng.random((number, len(slots)))
+                break
+        left -= many
     return list(found)
 
 
@@ -169,19 +177,22 @@ def _completions(slots: list[_Slot], cells: list[np.ndarray], low: int) -> list[
     return table
 
 
-def _draw(
-    slots: list[_Slot], completions: list[np.ndarray], cells: list[np.ndarray], rng: np.random.Generator
-) -> list[int]:
-    cell, skipped, indices = 0, 0, [0] * len(slots)
-    for slot, rest in zip(slots, completions[1:], strict=True):
-        after = [_next(slot, skipped, option) for option in range(len(cells[slot.layer]))]
-        ends = [
-            float(rest[a, cell + c]) if a is not None and cell + c < rest.shape[1] else 0.0
-            for a, c in zip(after, cells[slot.layer], strict=True)
-        ]
-        ways = np.cumsum(ends)
-        option = int(np.searchsorted(ways / ways[-1], rng.random(), side="right"))  # as rng.choice, in half the time
-        indices[slot.layer] = option
-        cell += int(cells[slot.layer][option])
-        skipped = after[option] or 0
-    return indices
+def _draws(
+    slots: list[_Slot], completions: list[np.ndarray], cells: list[np.ndarray], chances: np.ndarray
+) -> np.ndarray:
+    """Networks of the window by their options' numbers, [N, layers], from uniform numbers [N, slots]: every option is
+    taken in proportion to the ways in which what is left can be filled after it."""
+    many, width = len(chances), completions[0].shape[1]
+    cell, skipped, numbers = np.zeros(many, int), np.zeros(many, int), np.zeros((many, len(slots)), int)
+    for slot, rest, chance in zip(slots, completions[1:], chances.T, strict=True):
+        extra = cells[slot.layer]
+        following = [[_next(slot, s, o) for o in range(len(extra))] for s in (0, 1)]
+        after = np.array([[-1 if a is None else a for a in row] for row in following])[skipped]
+        end = cell[:, None] + extra
+        ways = np.where((after >= 0) & (end < width), rest[np.maximum(after, 0), np.minimum(end, width - 1)], 0.0)
+        share = np.cumsum(ways, axis=1)
+        option = (share / share[:, -1:] <= chance[:, None]).sum(1)
+        numbers[:, slot.layer] = option
+        cell += extra[option]
+        skipped = after[np.arange(many), option]
+    return numbers
