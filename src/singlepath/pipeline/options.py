@@ -6,7 +6,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -83,7 +82,7 @@ def no_number(kind: Any, value: Any) -> str | None:
     of another, since a run's options are kept as plain text."""
     base = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     types = {*get_args(base)} or {base}
-    if not types & {int, float} or (value is None and NoneType in types) or type(value) in {*types, int} - {bool}:
+    if not types & {int, float} or type(value) in {*types, int}:
         return None
     return "a number (float)" if float in types else "a whole number (int)"
 
