@@ -148,6 +148,19 @@ def test_asking_for_more_networks_gives_the_same_first_ones() -> None:
     assert many[:260] == few and len(many) == 900
 
 
+def test_drawn_together_they_are_those_drawn_one_by_one_and_so_is_what_comes_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space = make("mobile(width=0.5, depth=2, input_size=32)")
+    costs, drawn = count_costs(space, "macs"), []
+    for together in (1, budget.TOGETHER):
+        monkeypatch.setattr(budget, "TOGETHER", together)
+        rng = np.random.default_rng(0)
+        found = random_networks(space, costs, 0.3 * costs.largest, 0.33 * costs.largest, 40, rng)
+        drawn.append((found, rng.random()))
+    assert len(drawn[0][0]) == 40 and drawn[0] == drawn[1]
+
+
 def test_all_come_back_where_the_window_holds_fewer_than_asked_for() -> None:
     space = make("mobile-small")
     costs = count_costs(space, "macs")
