@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,8 @@ from singlepath.spaces.named import network_spec, off_the_shelf
 __all__ = ["BASELINES", "Rival", "baselines", "random_rivals"]
 
 BASELINES = {"mobilenetv2": "mobilenetv2_100", "spnasnet_100": "spnasnet_100"}
-WIDTHS_TIMED = 7
+FIRST_TIMED = (0.5, 1.0, 2.0)  # versions' MACs over the found network's
+MOST_TIMED = 12
 
 
 class Rival(NamedTuple):
@@ -50,7 +52,7 @@ def baselines(made: Prepared, found_macs: int) -> list[Rival]:
     rivals = []
     for name, full in BASELINES.items():
         if kind == "latency" and made.table is not None and not unmeasurable(made.table):
-            rivals.append(widest_timed(name, full, made, made.table))
+            rivals.append(widest_timed(name, full, made, made.table, found_macs))
             continue
         counts = {"macs": lambda s: macs(s) / 1e6, "parameters": lambda s: parameters(s) / 1e6}
         cost = counts.get(kind, lambda s: float(macs(s)))
@@ -65,29 +67,37 @@ def baselines(made: Prepared, found_macs: int) -> list[Rival]:
     return rivals
 
 
-def widest_timed(name: str, full: str, made: Prepared, table: LatencyTable) -> Rival:
-    """The widest version whose timed latency, drift divided out, is within the budget; two rounds of timing."""
-    widths = distinct_widths(full, made)
-    low, high = 0, len(widths) - 1
-    best: tuple[float, NetworkSpec, float] | None = None
-    for _ in range(2):
-        picks = sorted({int(i) for i in np.linspace(low, high, WIDTHS_TIMED).round()})
-        timed = time_networks({str(i): widths[i][1] for i in picks}, table, rounds=30)
-        ms = {i: float(timed[str(i)].corrected_ms or 0.0) for i in picks}
-        under = [i for i in picks if ms[i] <= made.budget.limit]
-        if not under:
-            high = max(picks[0] - 1, 0)
-            continue
-        top = max(under)
-        best = (widths[top][0], widths[top][1], ms[top])
-        low, high = top, min([i for i in picks if i > top], default=top)
-        if high - low <= 1:
-            break
-    if best is None:  # even the narrowest is slower: it stands with its own figure
-        width, spec = widths[0]
-        timed = time_networks({"0": spec}, table, rounds=30)
-        best = (width, spec, float(timed["0"].corrected_ms or 0.0))
-    return Rival(name, best[1], best[2], best[0])
+def widest_timed(name: str, full: str, made: Prepared, table: LatencyTable, found_macs: int) -> Rival:
+    """The widest version timed whose latency, drift divided out, is within the budget; the narrowest timed if none is.
+
+    First versions around the found network's MACs are timed, then the three where the budget seems to be spent, until
+    these have been timed or `MOST_TIMED` have.
+    """
+    widths, limit = distinct_widths(full, made), made.budget.limit
+    ms: dict[int, float] = {}
+
+    def at(size: float) -> int:  # the widest version of at most so many MACs; of a few widths only are they counted
+        return max(bisect_right(widths, size, key=lambda pair: macs(pair[1])) - 1, 0)
+
+    picks = {at(share * found_macs) for share in FIRST_TIMED}
+    while picks and len(ms) < MOST_TIMED:
+        timed = time_networks({str(i): widths[i][1] for i in sorted(picks)}, table, rounds=30)
+        ms |= {i: float(timed[str(i)].corrected_ms or 0.0) for i in picks}
+        guess = at(macs_at(limit, [(macs(widths[i][1]), ms[i]) for i in sorted(ms)]))
+        picks = {i for i in (guess - 1, guess, guess + 1) if 0 <= i < len(widths)} - ms.keys()
+    best = max((i for i in ms if ms[i] <= limit), default=min(ms))
+    width, spec = widths[best]
+    return Rival(name, spec, ms[best], width)
+
+
+def macs_at(limit: float, timed: list[tuple[int, float]]) -> float:
+    """MACs at a latency of `limit` ms: among the timed (MACs, ms) by interpolation, beyond them in proportion."""
+    sizes = [size for size, _ in timed]
+    times = np.maximum.accumulate([ms for _, ms in timed])  # a wider version is not faster, whatever the noise
+    if times[0] <= limit <= times[-1]:
+        return float(np.interp(limit, times, sizes))
+    end = 0 if limit < times[0] else -1
+    return float(sizes[end] * limit / times[end])
 
 
 def distinct_widths(full: str, made: Prepared) -> list[tuple[float, NetworkSpec]]:
