@@ -176,6 +176,15 @@ def test_a_scale_that_is_given_is_used() -> None:
     assert np.allclose(scaled, plain * np.std([1, 2, 3, 4]) / 0.01, rtol=1e-3)
 
 
+def test_expected_improvement_is_over_the_best_in_the_scale_that_is_given() -> None:
+    values = [88.0, 91.0, 92.0, 85.0, 90.5]
+    state = begin(0, 60) | {"asked": [0, 40, 77, 13, 60], "values": values}
+    given = WeakNas(predictor="gp", sampling="ei", batch=8, scale=(float(np.mean(values)), float(np.std(values))))
+    standard = WeakNas(predictor="gp", sampling="ei", batch=8, labels="raw")
+    mine, same = (m.propose(pool(), state, np.random.default_rng(0)) for m in (given, standard))
+    assert mine == same
+
+
 def test_brp_nas_takes_half_of_a_round_from_the_top_and_ends_with_the_ranking() -> None:
     method, over = BrpNas(rounds=4, training=0.5), pool()
     state = searched(method, 40, seed=1)

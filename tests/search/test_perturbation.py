@@ -30,6 +30,17 @@ def test_one_sweep_finds_the_exact_best_of_an_additive_function(seed: int) -> No
     assert found.selection["predicted"] == pytest.approx(value) and abs(found.selection["interplay"]) < 1e-9
 
 
+def test_an_option_of_which_nothing_is_known_is_never_worth_anything() -> None:
+    """Of a layer that was not measured, the option of a random base is unknown: so is what the others are worth."""
+    asked, (scorer, _) = asked_for(LARGE), scorer_of(Truth.drawn(LARGE, 0))
+    base = tuple(0 for _ in LARGE.searchable)
+    probe = perturbation.Probe(scorer)
+    probe([LARGE.architecture(base)])
+    utility = [[-np.inf, *[0.0] * (len(layer.options) - 1)] for layer in LARGE.searchable]
+    for row in perturbation.expansion(asked, probe, base, utility):
+        assert row[0] == 0.0 and all(change == np.inf for change in row[1:])
+
+
 def test_interplay_is_what_the_influences_do_not_add_up_to() -> None:
     truth, asked = Truth.drawn(LARGE, 3, 1.5), asked_for(LARGE)
     found, _, _ = selected("perturbation", truth, asked, SWEEP + perturbation.KEPT)

@@ -13,7 +13,7 @@ from tests.search.helpers import SPACE, problem
 from singlepath.architecture import Architecture
 from singlepath.costs import count_costs
 from singlepath.search import score_model, scoring
-from singlepath.search.score_model import best_by, fitted, nearness, predicted
+from singlepath.search.score_model import Model, best_by, fitted, nearness, predicted
 from singlepath.search.scoring import Scorer
 from singlepath.search.selection import select
 from singlepath.spaces import Space, make
@@ -173,6 +173,26 @@ def test_the_best_of_a_window_is_found(monkeypatch: pytest.MonkeyPatch, listed: 
             assert best_by(space, model, costs, 0.5 * costs.smallest) is None
             exact += bool(np.isclose(predicted(space, model, [network])[0], values[inside].max()))
     assert exact == 16 if listed else exact >= 13
+
+
+def test_networks_are_valued_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = make("macro(width=0.25, input_size=16)")
+    costs, rng = count_costs(space, "macs"), np.random.default_rng(0)
+    model = fitted(space, {a: (0, float(rng.normal())) for a in networks_of(space, 250, rng)})
+    found, sizes = [], list[int]()
+    monkeypatch.setattr(score_model.Model, "__call__", counted(score_model.Model.__call__, sizes))
+    for block in (10_000, 7):
+        monkeypatch.setattr(score_model, "BLOCK", block)
+        found.append(best_by(space, model, costs, 0.5 * costs.largest))
+    assert found[0] == found[1] and max(sizes) > 7 == sizes[-2]
+
+
+def counted(real: Callable[..., np.ndarray], sizes: list[int]) -> Callable[..., np.ndarray]:
+    def called(model: Model, codes: np.ndarray) -> np.ndarray:
+        sizes.append(len(codes))
+        return real(model, codes)
+
+    return called
 
 
 def scorer_of(batches: int = 6) -> Scorer:

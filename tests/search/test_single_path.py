@@ -337,9 +337,19 @@ def test_a_larger_network_that_scores_better_fills_the_budget(monkeypatch: pytes
 def test_gates_are_logged_where_they_are_trained() -> None:
     for way, shown in (("score", False), ("gates", True)):
         asked = problem("0.9MMACs", select=way)
-        state = sp.start(asked)
+        state = {**sp.start(asked), "step": 1}
         logged = sp.plan(asked, state).log(state)
         assert ("gates" in logged and "expected_cost" in logged) == shown
+
+
+def test_steps_of_the_warm_up_are_said_to_be() -> None:
+    asked = problem("0.9MMACs", select="gates")
+    state = sp.start(asked)
+    plan = sp.plan(asked, state)
+    steps = range(1, plan.epochs * plan.steps_per_epoch + 1)
+    told = [plan.log({**state, "step": step})["warm_up"] for step in steps]
+    half = len(steps) // 2
+    assert told == [True] * half + [False] * half, "the page shades them"
 
 
 def test_a_longer_training_is_worth_scoring_more_networks() -> None:

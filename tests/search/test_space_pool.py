@@ -17,6 +17,7 @@ from singlepath.costs.budget import resolve
 from singlepath.data.splits import generator
 from singlepath.search import Problem, space_pool
 from singlepath.search.query_methods import QUERY_METHODS, make_method
+from singlepath.search.ranking import ranked
 from singlepath.search.scoring import Scorer, in_window
 from singlepath.search.space_pool import SpacePool, query_supernet
 from singlepath.spaces import Space, make
@@ -98,6 +99,17 @@ def test_networks_of_the_window_join_by_their_canonical_name() -> None:
     assert pool.costs.tolist() == pytest.approx([problem.cost(pool.architecture(i)) for i in range(len(pool))])
     assert np.array_equal(pool.find(every), found), "and only once"
     assert len(pool.distinct) == len(pool.same) == len(pool.encoding()) == len(pool)
+
+
+def test_what_was_worked_out_for_a_smaller_pool_is_let_go() -> None:
+    pool, rng = SpacePool(asked_for("mobile-small"), 30, generator(0, "test")), np.random.default_rng(0)
+    sizes = []
+    for best in range(3):
+        over = ranked(pool, {"asked": [best], "values": [0.0]}, rng)
+        assert len(over.rows.x) == len(pool.distinct)
+        sizes.append(len(pool))
+    assert sizes[0] < sizes[-1]
+    assert sum(isinstance(key, tuple) and key[0] == "rows" for key in pool.scratch) == 1
 
 
 def test_draws_take_the_uniform_sample_first() -> None:

@@ -159,6 +159,8 @@ def test_drawing_has_a_line_a_block() -> None:
         ("mobile-small(width=0.5, se=(0, 0.05, 0.1))", ["se 0.05,0.1", "1,1 channels", "with 8 inputs", "0.25"]),
         ("mobile-small(expansions=(3, 3.02))", ["expansions 3,3.02", "48,48 channels", "type --expansions 3,6"]),
         ("mobile-small(input_size=8)", ["8", "16 to 64"]),
+        ("macro(kernels=(3,))", ["kernels"]),
+        ("mobile-small(kernels=(3,), expansions=(6,), skip=False)", ["one option", "nothing to search"]),
         ("mobile(depth=0)", ["depth 0", "1 to 8", "type depth=2"]),
         ("macro(depth=1.5)", ["depth 1.5", "whole numbers"]),
         ("mobile-small(depth=9)", ["depth 9"]),

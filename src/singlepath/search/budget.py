@@ -1,7 +1,7 @@
 """Choosing and sampling under a budget, exactly, by dynamic programming on a grid of costs.
 
-Costs are rounded up to cells of limit / `CELLS`, so that what fits on the grid fits the budget; the price is at most
-one cell a layer (0.2 % of the budget for 20 layers).
+Costs are rounded up to cells of (limit - smallest cost) / `CELLS`. The grid of `best_under` goes a cell a layer
+beyond the limit, and what is found is checked by its exact cost.
 """
 
 from __future__ import annotations

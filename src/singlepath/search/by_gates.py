@@ -23,5 +23,6 @@ def by_gates(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
     rival = problem.space.architecture(filled) if filled else None
     scorer(chosen)
     if rival and (scorer(rival) < scorer(chosen) or not scorer.better(chosen, rival)):
-        return Found(rival, selection)
-    return Found(chosen, selection, reason(problem, chosen, rival, scorer))
+        chosen = rival
+    filled = problem.budget.filled(problem.cost(chosen))
+    return Found(chosen, selection, None if filled else reason(problem, chosen, rival, scorer))

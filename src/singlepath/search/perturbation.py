@@ -31,7 +31,7 @@ with one measured pair held, its interactions with everything else are figures o
 again. So every pair proposes a network, each within the budget exactly; the best by Q are scored as wholes.
 
 With `settings["fine_tune"]` = n > 0, each layer's measurement is a decision as in the paper: the base takes the best
-options so far under the budget, and its child is trained n steps at a tenth of the search's learning rate (the
+options so far under the budget, and its child is trained n steps at a tenth of the base recipe's learning rate (the
 paper's 0.0025 of 0.025), on a copy of the supernet. The answer is scored on the supernet itself.
 
 Where we differ and why. The paper removes one operation from a mixture; a superkernel runs one child, so an option
@@ -268,7 +268,8 @@ def expansion(problem: Problem, probe: Probe, base: Indices, utility: Sequence[S
         measured = known.get(named(problem, probe, base, (i, o)))
         if measured is not None:
             return measured - whole
-        return utility[i][base[i]] - utility[i][o] if np.isfinite(utility[i][o]) else np.inf
+        change = utility[i][base[i]] - utility[i][o]
+        return change if np.isfinite(change) else np.inf
 
     return [[change(i, o) for o in range(len(layer))] for i, layer in enumerate(utility)]
 
@@ -319,7 +320,7 @@ def interplay(
 def fine_tune(problem: Problem, supernet: Supernet, architecture: Architecture, steps: int, number: int) -> None:
     """Train the weights of one child of `supernet`, in place, for `steps` batches of the search's training part.
 
-    SGD from zero momentum at a tenth of the search recipe's learning rate; gates and all other weights stay.
+    SGD from zero momentum at a tenth of the base recipe's learning rate; gates and all other weights stay.
 
     Args:
         number: which fine-tuning of the run this is; it draws its own images.

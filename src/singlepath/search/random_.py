@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
-from singlepath.errors import user_error
 from singlepath.search.base import Found, Method, Plan, Problem, State
-from singlepath.search.budget import random_networks
+from singlepath.search.scoring import drawn, reason
 
 __all__ = ["METHOD"]
 
@@ -26,22 +26,15 @@ def plan(problem: Problem, state: State) -> Plan:
 
 
 def step(problem: Problem, state: State, batch: Any) -> Mapping[str, Any]:
-    budget, rng = problem.budget, generator(problem.seed, "random method")
-    found = random_networks(problem.space, problem.costs, budget.least, budget.target, 1, rng)
-    if not found:
-        raise user_error(
-            f"no network of {problem.space.id} costs {budget.least:.4g} to {budget.target:.4g} {problem.costs.unit}",
-            f"the space goes from {problem.costs.smallest:.4g} to {problem.costs.largest:.4g}", "type another --budget",
-        )  # fmt: skip
-    state["choices"] = list(found[0].choices)
+    (found,), _ = drawn(problem, 1, generator(problem.seed, "random method"))
+    state["choices"] = list(found.choices)
     return {}
 
 
 def result(problem: Problem, state: State) -> Found:
-    architecture = problem.space.architecture(
-        [layer.tokens.index(c) for layer, c in zip(problem.space.searchable, state["choices"], strict=True)]
-    )
-    return Found(architecture, {"method": "random", "candidates": 1})
+    architecture = Architecture(problem.space.id, tuple(state["choices"]))
+    filled = problem.budget.filled(problem.cost(architecture))
+    return Found(architecture, {"method": "random", "candidates": 1}, None if filled else reason(problem, architecture))
 
 
 METHOD = Method(start, plan, step, result)

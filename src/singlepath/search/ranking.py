@@ -64,10 +64,12 @@ def ranked(
     same = pool.same if distinct else np.arange(len(pool))
     every = pool.distinct if distinct else same
     if not sample or sample >= len(every):
-        key = ("rows", encoding, distinct, len(pool))
-        if key not in pool.scratch:
-            pool.scratch[key] = Rows(pool.encoding(encoding)[every])
-        return Ranked(every, pool.scratch[key], same[state["asked"]])
+        key = ("rows", encoding, distinct)
+        size, rows = pool.scratch.get(key, (0, None))
+        if size != len(pool):  # a pool that grew: what was worked out for the smaller one is let go
+            rows = Rows(pool.encoding(encoding)[every])
+            pool.scratch[key] = len(pool), rows
+        return Ranked(every, rows, same[state["asked"]])
     near = [every[same[found]] for found in around]
     drawn = rng.choice(every, size=sample, replace=False)
     numbers = np.unique(np.concatenate([every[same[state["asked"]]], drawn, *near]))

@@ -41,6 +41,7 @@ AMONG = 28  # pairs of layers of a space where that holds; more pairs share the 
 SPREAD, FLOOR = 0.3, 1e-4  # of the logarithm of cost around a budget; the weight of the networks farthest from it
 EFFECTIVE = 100  # networks that a model for a budget counts at least, or half of them where fewer were scored
 LISTED = 50_000  # networks of a space that are compared one by one
+BLOCK = 10_000  # networks whose codes are held at once
 ROUNDS, STARTS = 20, 8  # of linearising the pairs; networks that exchanges begin at
 OUT = -1e9  # the utility of an option that is not to be taken
 
@@ -166,6 +167,11 @@ class Window:
         np.put_along_axis(out, numbers + self.offsets, 1.0, axis=1)
         return out
 
+    def values(self, model: Model, numbers: np.ndarray) -> np.ndarray:
+        """What a model says of networks, [N]; a block at a time, as codes take much more memory than numbers."""
+        blocks = [numbers[i : i + BLOCK] for i in range(0, len(numbers), BLOCK)]
+        return np.concatenate([np.zeros(0), *(model(self.codes(block)) for block in blocks)])
+
     def inside(self, numbers: np.ndarray) -> np.ndarray:
         """Those with a canonical name and a cost of the window."""
         cost = self.costs.fixed + self.of_option[numbers + self.offsets].sum(1)
@@ -180,7 +186,7 @@ class Window:
 def best_of(model: Model, window: Window, numbers: np.ndarray) -> tuple[int, ...] | None:
     """The first of the best."""
     few = window.inside(numbers)
-    for i in np.argsort(-model(window.codes(few)), kind="stable"):
+    for i in np.argsort(-window.values(model, few), kind="stable"):
         if window.holds(few[i]):
             return tuple(int(n) for n in few[i])
     return None
@@ -215,16 +221,16 @@ def linearised(model: Model, window: Window) -> list[np.ndarray]:
     inside = [np.array(name) for name in found if window.holds(np.array(name))]
     if not inside:
         return []
-    order = np.argsort(-model(window.codes(np.array(inside))), kind="stable")
+    order = np.argsort(-window.values(model, np.array(inside)), kind="stable")
     return [inside[i] for i in order[:STARTS]]
 
 
 def improved(model: Model, window: Window, start: np.ndarray) -> np.ndarray:
     """The network that no exchange of one or two layers betters."""
-    best, value = start, model(window.codes(start[None]))[0]
+    best, value = start, window.values(model, start[None])[0]
     while True:
         near = window.inside(exchanges(best, window.sizes))
-        values = model(window.codes(near))
+        values = window.values(model, near)
         better = [i for i in np.argsort(-values, kind="stable") if values[i] > value + 1e-12]
         chosen = next((i for i in better if window.holds(near[i])), None)
         if chosen is None:

@@ -215,7 +215,9 @@ def concluded(
     return Found(best, selection, reason(problem, best, best_filled(problem, scorer, among), scorer))
 
 
-def reason(problem: Problem, chosen: Architecture, rival: Architecture | None, scorer: Scorer) -> str:
+def reason(
+    problem: Problem, chosen: Architecture, rival: Architecture | None = None, scorer: Scorer | None = None
+) -> str:  # fmt: skip
     """Why less than 90 % of the budget is used, with both figures."""
     unit, budget = problem.costs.unit, problem.budget
     used = f"{problem.cost(chosen):.4g} {unit} of {budget.limit:.4g} {unit}"
@@ -224,7 +226,7 @@ def reason(problem: Problem, chosen: Architecture, rival: Architecture | None, s
             f"{used}: the latency table's 95 % error ({problem.costs.error95:.1%}) is kept free, so that the measured "
             "figure stays under the budget; a table timed on a calm machine has less"
         )
-    if rival is None:
+    if rival is None or scorer is None:
         return f"{used}: no network of the space costs between {FILL:.0%} of the budget and {budget.target:.4g} {unit}"
     return (
         f"{used}: the smaller network was better on held-out data, cross-entropy {scorer(chosen):.4f} against "

@@ -3,11 +3,11 @@ r"""Single-Path NAS (arXiv 1904.02877), with sampled gates: the default search.
 The superkernel's gates decide kernel, expansion, skip and squeeze-and-excitation of every layer (`supernet.gates`).
 Three kinds of steps, each one forward and backward on one batch:
 
-1. *Warm-up* (the first `warm_up` of the epochs): children drawn uniformly over every layer's options are run and
-   trained, without cost and without gates. Options come from shuffled decks, so shares are exact, and every gate
-   is off in at least 20 % of the passes. With `sandwich`, the default, a step trains four children on its batch, one
-   after the other: the largest by its labels; then the smallest and two drawn ones by the probabilities of the
-   largest, their teacher (in-place distillation: Yu and Huang, arXiv 1903.05134, section 3.3).
+1. *Warm-up* (the first `warm_up` of the epochs): children drawn evenly over every layer's options are run and
+   trained, without cost and without gates. Options come from shuffled decks, so shares are exact, with identities
+   added until every gate is off in at least 20 % of the passes. With `sandwich`, the default, a step trains four
+   children on its batch, one after the other: the largest by its labels; then the smallest and two drawn ones by the
+   probabilities of the largest, their teacher (in-place distillation: Yu and Huang, arXiv 1903.05134, section 3.3).
 2. *Weight steps*: a child drawn from the gates' probabilities sigmoid(x) is trained.
 3. *Decision steps*, one in `every` after the warm-up, on held-out images: only the thresholds t move, by Adam, along
 
@@ -175,6 +175,7 @@ def plan(problem: Problem, state: State) -> Plan:
         net: Supernet = state["model"]
         p = torch.sigmoid(net.indicators())
         return {
+            "warm_up": state["step"] <= warm_up,
             "expected_cost": float(net.expected_cost(problem.costs, p)), "multiplier": state["multiplier"],
             "gates": {g.name: round(v, 5) for g, v in zip(net.gates, p.tolist(), strict=True)},
         }  # fmt: skip

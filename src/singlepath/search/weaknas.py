@@ -115,17 +115,20 @@ class WeakNas:
 
     def predict(self, over: Ranked, state: State, rng: np.random.Generator) -> Prediction:
         """f_k of all ranked networks."""
-        if self.scale is None:
-            y = labels(state["values"], self.labels)
-        else:
-            y = (np.asarray(state["values"]) - self.scale[0]) / self.scale[1]
+        y = self.targets(state)
         return ensemble(PREDICTORS[self.predictor], over.rows, over.asked, y, rng, self.members)
+
+    def targets(self, state: State) -> np.ndarray:
+        """What is predicted of the networks asked so far."""
+        if self.scale is None:
+            return labels(state["values"], self.labels)
+        return (np.asarray(state["values"]) - self.scale[0]) / self.scale[1]
 
     def taken(self, over: Ranked, predicted: Prediction, state: State, rng: np.random.Generator) -> list[int]:
         """A batch: of the greatest expected improvement; uniform over those of the top N that were not asked; or the
         best predicted, half of them by an upper confidence bound where the search is stuck."""
         if self.sampling == "ei":
-            best = float(labels(state["values"], self.labels).max())
+            best = float(self.targets(state).max())
             return over.best(log_expected_improvement(predicted, best), self.batch)
         inside = over.inside(predicted.mean, self.top) if self.top > self.batch else []
         if len(inside) >= self.batch:

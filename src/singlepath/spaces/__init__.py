@@ -47,9 +47,12 @@ def make(text: str, **options: Any) -> Space:
     changed = {k: merged[k] for k in parameters if k in merged and merged[k] != parameters[k]}
     inner = ", ".join(f"{k}={v!r}" for k, v in changed.items())
     try:
-        return declare(**merged, id=f"{name}({inner})" if inner else name)
+        space = declare(**merged, id=f"{name}({inner})" if inner else name)
     except TypeError:
         raise user_error(f"space {text!r} with {merged}", f"allowed: {parameters}", f"type --space {name}") from None
+    if not space.searchable:
+        raise user_error(f"space {space.id}", "every layer has one option, so there is nothing to search", "leave some")
+    return space
 
 
 def parse_id(text: str, kind: str = "space") -> tuple[str, dict[str, Any]]:
