@@ -43,7 +43,9 @@ def check_summary(found: dict[str, Any], folder: Path) -> dict[str, Any]:
     assert found["onnx_max_abs_difference"] <= 1e-4
     assert found["predicted"] <= found["budget"]
     assert found["predicted"] >= 0.9 * found["budget"] or found["underfilled_reason"]
-    assert Path(found["report"]).is_file() and (folder / "export" / "source" / "model.py").is_file()
+    page = Path(found["report"]).read_text()
+    assert "Final training: loss" in page, "of the found network"
+    assert (folder / "export" / "source" / "model.py").is_file()
     for rival in result["accuracy"]["random"]["networks"]:
         assert 0.9 * found["budget"] <= rival["predicted"] <= found["budget"]
     return result

@@ -36,6 +36,12 @@ def test_whether_the_measured_latency_keeps_the_budget(
     assert cost["predicted"] == 0.97
 
 
+def test_how_a_network_was_chosen_is_said_anew(tmp_path: Path) -> None:
+    update_result(tmp_path, selection={"method": "paper", "over_budget": "1.2 ms"}, cost={"predicted": 1.2})
+    result = update_result(tmp_path, selection={"method": "score"}, cost={"budget": 1.0})
+    assert result["selection"] == {"method": "score"} and result["cost"] == {"predicted": 1.2, "budget": 1.0}
+
+
 def test_the_measured_latency_beside_the_budget_in_words() -> None:
     assert against_budget({"measured": 1.018, "budget": 1.0, "measured_holds": False}).startswith("1.8 % above")
     assert against_budget({"measured": 0.96, "budget": 1.0, "measured_holds": True}).startswith("4.0 % below")

@@ -33,6 +33,7 @@ def jobs(folder: Path, epochs: int = 2, count: int = 2) -> list[Job]:
 @pytest.fixture
 def two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "parallel", lambda jobs, threads: 2)
+    monkeypatch.setattr(trainings, "SHORT", 0)
 
 
 def locked(job: Job) -> bool:
@@ -60,7 +61,7 @@ from singlepath.pipeline import trainings
 from tests.training.helpers import digits
 
 print("imported")
-trainings.parallel = lambda jobs, threads: 2
+trainings.parallel, trainings.SHORT = lambda jobs, threads: 2, 0
 done = trainings.train_all([trainings.Job.from_dict(job) for job in json.loads(sys.argv[1])], digits())
 print(*done)
 """
@@ -93,6 +94,20 @@ def test_an_unguarded_script_trains_several_to_the_weights_of_one_process(tmp_pa
         here = train_one(own, digits()).state_dict()
         assert apart.weights.read_bytes() == own.weights.read_bytes() and here
         assert (apart.folder / "metrics.jsonl").read_bytes() == (own.folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("epochs", "apart"), [(1, False), (20, True)])
+def test_short_trainings_stay_in_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, apart: bool
+) -> None:
+    """Two of 200 images of 32 px: 0.4 million pixels an epoch."""
+    begun: list[Job] = []
+    monkeypatch.setattr(trainings, "parallel", lambda jobs, threads: 2)
+    monkeypatch.setattr(trainings, "_train_apart", lambda jobs, at_once: begun.extend(jobs))
+    monkeypatch.setattr(trainings, "train_one", lambda job, data: None)
+    made = [replace(j, spec=replace(j.spec, input_size=32)) for j in jobs(tmp_path, epochs)]
+    train_all(made, digits())
+    assert begun == (made if apart else [])
 
 
 def test_after_kill_9_no_folder_stays_locked(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from tests.search.helpers import problem
 
 from singlepath.architecture import Architecture
-from singlepath.errors import UserError
+from singlepath.errors import SinglepathError, UserError
 from singlepath.pipeline import trials
 from singlepath.pipeline.trials import (
     SHORT,
@@ -153,6 +153,18 @@ def test_trials_go_on_from_one_warm_up_that_is_charged_once(tmp_path: Path) -> N
     trials.warm_up(ledger)
     assert ledger.spent == spent > 0, "what is done is not charged again"
     assert trials.search_once(0, {}) == seen[0], "nor searched again"
+
+
+def test_a_score_that_is_no_number_fails_its_trial_each_time_it_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(problem("0.9MMACs", epochs=4), settings=SHORT["single-path"])
+    made = Trials(asked, "single-path", tmp_path, 1)
+    made.warm_up(Ledger(tmp_path / "ledger.json", 10**6))
+    monkeypatch.setattr(trials, "scorer_of", lambda *_: lambda _: float("nan"))
+    for _ in range(2):
+        with pytest.raises(SinglepathError, match="not a finite number"):
+            made.search_once(0, {"coefficient": 0.01, "gate_lr": 0.2})
 
 
 def test_a_trial_answers_with_a_network_that_it_passed_on_its_way(

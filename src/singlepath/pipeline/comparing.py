@@ -25,16 +25,16 @@ MOST_TIMED = 12
 
 
 class Rival(NamedTuple):
-    """A network to compare with; predicted cost in the budget's unit (for baselines on a device: timed)."""
+    """A network to compare with; predicted cost in the budget's unit (baselines: timed, or None)."""
 
     name: str
     spec: NetworkSpec
-    predicted: float
+    predicted: float | None
     width: float | None = None
 
 
 def random_rivals(made: Prepared, count: int, seed: int) -> list[Rival]:
-    """Random networks of the budget, drawn as a search draws its candidates."""
+    """Random networks of the budget: uniform over those that fill it, or over all that fit where none does."""
     costs, space = made.budget.costs, made.space
     rng = generator(seed, "random networks")
     found, _ = networks_of(space, made.budget, count, rng)
@@ -63,7 +63,7 @@ def baselines(made: Prepared, found_macs: int) -> list[Rival]:
         except UserError as error:
             note(f"{name} is left out: {error}")
             continue
-        rivals.append(Rival(name, spec, cost(spec) if kind in counts else float("nan"), width))
+        rivals.append(Rival(name, spec, cost(spec) if kind in counts else None, width))
     return rivals
 
 
@@ -114,7 +114,7 @@ def rows(rivals: list[Rival], accuracies: dict[str, float]) -> list[dict[str, An
         {
             "name": r.name, "string": r.spec.string(), "width": r.width, "macs": macs(r.spec),
             "parameters": parameters(r.spec), "accuracy": accuracies[r.name],
-            "predicted": None if np.isnan(r.predicted) else r.predicted,
+            "predicted": r.predicted,
         }
         for r in rivals
     ]  # fmt: skip

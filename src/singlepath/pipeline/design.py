@@ -19,7 +19,7 @@ from singlepath.pipeline import comparing, finishing
 from singlepath.pipeline.checking import seconds_per_image
 from singlepath.pipeline.outcome import random_parts, relative_improvement, set_aside, update_result
 from singlepath.pipeline.progress import note, timing_progress
-from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, write_found
+from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, was_retimed
 from singlepath.pipeline.setup import Prepared, best_device, cost_models, seconds, set_threads
 from singlepath.pipeline.trainings import WEIGHTS, Job, parallel, recipe_for, train_all
 from singlepath.report import write_report
@@ -62,7 +62,8 @@ def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
 def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, Any]:
     """The options with the epochs that a time limit leaves; they are kept, so that a resumed run has the same.
 
-    A third of the limit goes to the search, half to the trainings; the rest is for measuring, export and surprises.
+    A third of the limit goes to the search, a third of that to scoring, and half to the trainings; the rest is for
+    measuring, export and surprises. A search scores `FEWEST` networks however short it is.
     """
     if not options["time_limit"]:
         return options
@@ -71,7 +72,8 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
         trained = options["random"] + 1 + len(comparing.BASELINES)
         at_once = parallel(trained, set_threads(options["threads"]))
         children = CHILDREN if options["mode"] == "single-path" else 1
-        search = int(limit / 3 / each / len(made.data.train) / children)
+        training = 2 / 3 if options["mode"] == "single-path" else 1  # what is left of a search's time by its scoring
+        search = int(training * limit / 3 / each / len(made.data.train) / children)
         train = int(limit / 2 / each / len(made.data.all_train) / trained * at_once)
         chosen = {"epochs": min(max(search, 1), 200), "train_epochs": min(max(train, 1), 200)}
         run.write("plan.json", {"time_limit_s": limit, "seconds_per_image": each, **chosen})
@@ -107,9 +109,10 @@ def clock(folder: Path) -> dict[str, float]:
 def checked_drift(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> tuple[Found, Prepared]:
     """Compare the machine with what it was when the table was timed; beyond 20 % drift the table is timed again, once.
 
-    The supernet stays: with the new table the same search is read off again, under the new budget.
+    The supernet stays: with the new table the same search is read off again, under the new budget. Once networks have
+    been chosen to compare with, the table is what it was.
     """
-    if made.table is None or unmeasurable(made.table) or run.has("table-first.json"):
+    if made.table is None or unmeasurable(made.table) or was_retimed(run) or run.has("baselines.json"):
         return found, made
     spec = made.space.network(found.architecture)
     seen = measure_network(spec, made.table)
@@ -120,14 +123,12 @@ def checked_drift(run: Run, options: dict[str, Any], found: Found, made: Prepare
     note("more than 20 %: the table is timed again")
     with timing_progress("measure again") as report:
         table = measure(
-            made.space, runtime=options["runtime"], seed=options["seed"] + 1, quick=options["quick"], progress=report
-        )
-    retimed(run, table)
+            made.space, runtime=made.table.runtime, threads=made.table.threads, batch=made.table.batch,
+            seed=options["seed"] + 1, quick=options["quick"], progress=report,
+        )  # fmt: skip
     budget = resolve(parse_budget(options["budget"]), cost_models(made.space, table))
-    made = replace(made, table=table, budget=budget)
-    found, made = search_in(run, options, made)
-    write_found(run.path, options, made, found)
-    return found, made
+    retimed(run, table)
+    return search_in(run, options, replace(made, table=table, budget=budget))
 
 
 def compared(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> dict[str, Any]:
@@ -181,9 +182,8 @@ def baseline_rivals(run: Run, made: Prepared, found: Found) -> list[comparing.Ri
     shelf = comparing.baselines(made, macs(made.space.network(found.architecture)))
     run.write(
         "baselines.json",
-        [{**r._asdict(), "spec": r.spec.as_dict(), "predicted": None if r.predicted != r.predicted else r.predicted}
-         for r in shelf],
-    )  # fmt: skip
+        [{**r._asdict(), "spec": r.spec.as_dict()} for r in shelf],
+    )
     return shelf
 
 

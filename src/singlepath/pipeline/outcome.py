@@ -1,10 +1,10 @@
-"""result.json: what came out of a run, in plain values. Reports and commands read this file and nothing else."""
+"""result.json: what came out of a run, in plain values. Reports and commands begin with this file."""
 
 from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from singlepath.spaces import Space, make
 OF_WEIGHTS = {"accuracy", "export", "seconds", "training"}
 
 __all__ = [
-    "architecture_of", "blocks_of", "cost_of", "going_on", "measured_holds", "put_aside", "read_result",
+    "architecture_of", "begun_by", "blocks_of", "cost_of", "going_on", "measured_holds", "put_aside", "read_result",
     "relative_improvement", "set_aside", "update_result",
 ]  # fmt: skip
 
@@ -54,15 +54,20 @@ def going_on(run: Path) -> str:
     options = read_config(run)["options"]
     if "network" in options:
         return f"give the run that this training belongs to: {run.parent}"
+    return f"type: singlepath {begun_by(options)} --resume {run}"
+
+
+def begun_by(options: Mapping[str, Any]) -> str:
+    """The command whose options these are."""
     marks = {"methods": "bench", "trials": "tune", "random": "design"}
-    return f"type: singlepath {next((c for m, c in marks.items() if m in options), 'search')} --resume {run}"
+    return next((command for mark, command in marks.items() if mark in options), "search")
 
 
 def update_result(run: Path, **parts: Any) -> dict[str, Any]:
-    """Put parts into result.json (dicts are merged one level deep)."""
+    """Put parts into result.json (dicts are merged one level deep; how a network was chosen is said anew)."""
     result = read_json(run / "result.json") if (run / "result.json").is_file() else {}
     for name, value in parts.items():
-        if isinstance(value, dict) and isinstance(result.get(name), dict):
+        if isinstance(value, dict) and isinstance(result.get(name), dict) and name != "selection":
             result[name] = {**result[name], **value}
         else:
             result[name] = value

@@ -136,7 +136,9 @@ def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -
 
 
 def budget_of(made: Prepared) -> list[float]:
-    return [made.budget.limit, made.budget.target]
+    """What tells the budget, and the costs it is about, from those of another table."""
+    costs = made.budget.costs
+    return [made.budget.limit, made.budget.target, costs.smallest, costs.largest]
 
 
 def kept(run: Run, made: Prepared) -> Found | None:
@@ -144,7 +146,8 @@ def kept(run: Run, made: Prepared) -> Found | None:
     if not run.has("found.json"):
         return None
     saved = run.read("found.json")
-    if saved.pop("budget") != budget_of(made):
+    before = saved.pop("budget")
+    if before != budget_of(made)[: len(before)]:
         return None
     return Found(Architecture.from_dict(saved.pop("architecture")), **saved)
 
@@ -169,6 +172,11 @@ def _environment(path: Path) -> dict[str, Any]:
     return {
         "versions": {**config["versions"], "commit": config.get("commit")}, "hardware": config["hardware"],
     }  # fmt: skip
+
+
+def was_retimed(run: Run) -> bool:
+    """Whether another table has replaced the first: a run that was killed between the two files still has one alike."""
+    return run.has("table-first.json") and run.read("table-first.json") != run.read("table.json")
 
 
 def retimed(run: Run, table: LatencyTable) -> None:

@@ -34,6 +34,7 @@ MOVABLE = ("data",)  # the same images may lie elsewhere when a run goes on: the
 WEIGHTS = "weights.safetensors"
 QUICK_EPOCHS = 1
 POLL_SECONDS = 0.2
+SHORT = 5_000_000  # pixels trained on; with fewer, processes of their own take longer to begin than they save
 WORKER = (sys.executable, "-P", "-m", "singlepath.pipeline.worker")
 
 
@@ -138,13 +139,15 @@ def parallel(jobs: int, threads: int) -> int:
 
 
 def train_all(jobs: Sequence[Job], data: Data) -> dict[str, Network]:
-    """Train several networks, as many at once as there are cores for (one at a time on a GPU); name -> network.
+    """Train several networks, as many at once as there are cores for (one at a time on a GPU, or where they are short);
+    name -> network.
 
     Results do not depend on how many run at once: each is a function of its own job.
     """
     waiting = [job for job in jobs if not job.weights.is_file()]
     at_once = parallel(len(waiting), jobs[0].threads)
-    if at_once > 1:
+    pixels = sum(job.recipe.epochs * len(data.all_train) * job.spec.input_size**2 for job in waiting)
+    if at_once > 1 and pixels >= SHORT:
         _train_apart(waiting, at_once)
     return {job.name: train_one(job, data) for job in jobs}
 
