@@ -16,7 +16,7 @@ from singlepath.pipeline.setup import best_device, load_data, set_threads
 from singlepath.runs import read_json
 from singlepath.search.base import EPOCHS, PASSES
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION
-from singlepath.search.single_path import CHILDREN, candidates_for
+from singlepath.search.single_path import CHILDREN, SCORED, candidates_for
 from singlepath.spaces import SPACES, Space, make
 from singlepath.spaces.named import ALIASES, NAMED, resolve
 from singlepath.supernet import Setting, Supernet, Views, build
@@ -27,6 +27,7 @@ __all__ = ["check_data", "search_estimate", "seconds_per_image", "space_named_in
 BATCHES = 16, 64  # images of the timed passes; the second where a pass takes less than `LONGEST`
 LONGEST = 1.0  # seconds
 FORWARD = 1 / 3  # of a training pass' time
+TOGETHER = 0.5 / SCORED  # the same, of networks that are scored together
 
 
 def check_data(source: str, space: Space, seed: int, limit: int | None) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def search_estimate(space: Space, images: int | None, held_out: int | None, seed
     passes = epochs * images * CHILDREN if images else PASSES
     held_out = HELD_OUT if held_out is None else min(HELD_OUT, held_out)
     scored = candidates_for(passes, held_out) * (RECALIBRATION + held_out)
-    minutes = seconds_per_image(space, seed) * (passes + FORWARD * scored) / 60
+    minutes = seconds_per_image(space, seed) * (passes + TOGETHER * scored) / 60
     return {"images": images, "passes": passes, "scored": scored, "minutes": round(minutes, 1)}
 
 

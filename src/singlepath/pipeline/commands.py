@@ -125,7 +125,7 @@ def search(
 
 
 def train(
-    run: o.RunFolder, recipe: o.RecipeName = "base", epochs: o.Epochs = None, batch_size: o.BatchSize = None,
+    run: o.RunFolder, recipe: o.RecipeName = "base", epochs: o.FinalEpochs = None, batch_size: o.BatchSize = None,
     init: Annotated[str, typer.Option(help="scratch, or inherited: the supernet's weights")] = "scratch",
     name: Annotated[str, typer.Option(help="the training's folder inside the run")] = "train",
     seed: o.Seed = 0, threads: o.Threads = None, quick: o.Quick = False, allow_changed: o.AllowChanged = False,
@@ -219,7 +219,7 @@ def opened_trained(run: Path, threads: int | None) -> tuple[Path, dict[str, Any]
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="model.onnx, an export folder, a .safetensors file or a run folder")],
+    model: Annotated[Path, typer.Argument(help="model.onnx or its folder, a .safetensors file or a run folder")],
     images: Annotated[list[Path], typer.Argument(help="image files, or folders of them")],
     top: Annotated[int, typer.Option(min=1, help="labels to list for every image")] = 1,
 ) -> dict[str, Any]:

@@ -78,5 +78,5 @@ def networks_that_hit(run: Path) -> int:
     """Of a tuning that has ended."""
     if not (run / "result.json").is_file():
         return 0
-    said = read_json(run / "result.json")["tuning"]
+    said = read_json(run / "result.json").get("tuning", {"trials": []})  # none where it was killed just before that
     return sum(t["cost"] is not None and hits(t["cost"], said["target"]) for t in said["trials"])

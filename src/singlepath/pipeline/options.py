@@ -38,6 +38,9 @@ BudgetText = Annotated[str, typer.Option(help="80ms, 300MMACs, 4Mparams, or 60% 
 RuntimeName = Annotated[str, typer.Option(help="what runs networks on the host: onnxruntime or torch")]
 Seed = Annotated[int, typer.Option(min=0, max=2**62, help="of every random draw")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="passes over the images; by default chosen from their number")]
+FinalEpochs = Annotated[
+    int | None, typer.Option(min=1, help="passes over the images; by default 30 (base), 60 (full), 350 (single-path)")
+]
 TrainEpochs = Annotated[int | None, typer.Option(min=1, help="epochs of the final trainings")]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="images a step; by default chosen from their number")]
 Limit = Annotated[int | None, typer.Option(min=1, help="use only so many training images")]

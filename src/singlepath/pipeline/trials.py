@@ -23,6 +23,7 @@ from typing import Any
 
 from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
+from singlepath.errors import SinglepathError
 from singlepath.pipeline.checking import FORWARD
 from singlepath.pipeline.progress import note, progress
 from singlepath.runs import Run, load_checkpoint, read_json
@@ -122,6 +123,8 @@ class Trials:
             chosen = read_off(problem, [problem.space.indices(found.architecture), *state["said"]])
             scorer = scorer_of(self.problem, self.mode, state)  # the same images for every trial
             cost, entropy = problem.cost(chosen), scorer(chosen)
+            if not math.isfinite(entropy):
+                raise SinglepathError("the network's held-out cross-entropy is not a finite number")
             outcome = Outcome(cost, entropy, state["passes"] + scored_passes(scorer), chosen.choices)
             run.save({"supernet": dict(METHODS[self.mode].weights(state))}, 0, "supernet")
             run.write(OUTCOME, outcome._asdict())

@@ -67,7 +67,7 @@ def tune(
     quick: o.Quick = False, resume: o.Resume = None, allow_changed: o.AllowChanged = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Find the coefficient whose search ends at the budget, by short searches that are all counted. A tuning that ended
-    goes on with more of them: --resume RUN --trials MORE.
+    with fewer than four networks on target goes on with more of them: --resume RUN --trials MORE.
 
     Example: singlepath tune --data photos --budget 60% --trials 12 --workers 2 --out runs/t
     """
@@ -95,10 +95,13 @@ def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
         trials.search_once, tuning, interrupted=trials.interrupted, workers=options["workers"],
         others=partial(processes, run, options["threads"]),
     )  # fmt: skip
+    if len(found.trials) < tuning.trials and any(row["what"] == "repeated" for row in tuning.ledger.rows()):
+        note(f"{len(found.trials)} of {tuning.trials} trials; passes that an interruption repeated are charged, too")
     if found.chosen is None:
         raise nothing_below(run, made.budget, tuning, found.trials)
     keep_chosen(run.path, options, made, trials, found)
     parts = tuning_parts(options["mode"], made, tuning, found)
+    update_result(run.path, kind="tune", tuning=parts)
     if options["compare"]:
         parts["direct"] = compared(run, options, made, tuning.ledger.spent, found)
     update_result(run.path, kind="tune", tuning=parts)
@@ -204,7 +207,8 @@ def nothing_below(run: Run, budget: Budget, tuning: Tuning, trials: Sequence[Tri
     failed = [t.reason for t in trials if t.state == "failed"]
     unit = budget.costs.unit
     given = f"none of {len(trials)} trials ended with a network of {budget.target:.4g} {unit} or less"
-    known = f"they cost {min(costs):.4g} to {max(costs):.4g} {unit}" if costs else f"they failed ({failed[-1]})"
+    nothing = f"they failed ({failed[-1]})" if failed else "an interruption took the passes of the first"
+    known = f"they cost {min(costs):.4g} to {max(costs):.4g} {unit}" if costs else nothing
     more = f"type: singlepath tune --resume {run.path} --trials {2 * tuning.trials}, or "
     other = "begin another with a larger --budget or more --epochs"
     return user_error(given, known, other if run.options["passes"] else more + other)
