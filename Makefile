@@ -18,7 +18,7 @@ SOURCES = $(wildcard src tests benchmarks examples)
 .PHONY: help env demo test check format clean
 
 help:
-	@echo "make demo     design a network for the built-in digits (6 to 11 minutes on two cores)"
+	@echo "make demo     design a network for the built-in digits (6 to 17 minutes on two cores)"
 	@echo "make test     run the test suite"
 	@echo "make check    ruff and pyright"
 	@echo "make format   let ruff format and fix"

@@ -1,6 +1,7 @@
 """The run folder: everything about one search or training. Everything that runs long stands on it.
 
-    config.yaml      options, seed, versions, commit, hardware, data fingerprint: enough to repeat the run
+    config.yaml      options, seed, versions, commit, hardware: enough to repeat the run
+    data.json        the images' name, fingerprint and classes
     metrics.jsonl    values only, so that two runs can be compared byte by byte
     timing.jsonl     wall-clock
     checkpoints/     the last two, each with the byte length of metrics.jsonl at that moment
@@ -79,7 +80,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise user_error(
-            f"{path} does not exist", "a run folder holds it once its step has finished", "check --run"
+            f"{path} does not exist", "a run folder holds it once its step has finished", "check the path of the run"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise user_error(

@@ -199,7 +199,7 @@ def metrics(rows: list[dict[str, Any]], budget: float, steps: int = 900, seed: i
     lines = []
     for step in range(steps):
         warm, t = step < 0.4 * steps, step / steps
-        row: dict[str, Any] = {"phase": "warm-up" if warm else "search", "epoch": step // 30, "step": step}
+        row: dict[str, Any] = {"phase": "search", "epoch": step // 30, "step": step, "warm_up": warm}
         row["loss"] = 0.1 + 2.2 * math.exp(-5 * t) + 0.12 * rng.random()
         if step % 10 == 0:
             row["held_out_loss"] = 0.16 + 2.1 * math.exp(-4.5 * t) + 0.03 * rng.random()

@@ -74,7 +74,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the cost ledger; `unit` says of what, "queries" or "passes" (an image through a network, trained)."""
+    """One line of the cost ledger; `unit` says of what: "queries", "passes" (an image through a network, trained) or
+    "forward" (only scored)."""
 
     phase: Literal["search", "tuning", "training", "ranking"]
     unit: str

@@ -61,14 +61,15 @@ def load(
     Args:
         source: a built-in name (`BUILTIN`), a folder of class folders (with `train/`, `val/`, `test/` or without), a
             folder of Hugging Face image parquet files or one such file, a `.npz` file or a folder with one.
-        size: side of the network's input, px; by default that of the images, at most 224.
+        size: side of the network's input, px; by default the data set's own (digits: 32), else that of the
+            images, at most 224.
         channels: 1 for greyscale, 3 for RGB; an `.npz` may have any number.
         seed: of the held-out split and of `limit`. A test part that is not given is 20 % of the images, the same for
             any seed.
         val_fraction: held-out fraction of the training images, where no held-out part is given.
         limit: use so many training images in all, held-out ones included, every class in proportion, and at most as
             many test images.
-        workers: threads that decode, 0 for one a core.
+        workers: threads that decode, 0 for one a core, at most 8.
 
     Raises:
         UserError: the source is unknown or missing, has fewer than two classes, a class without images, more than 1 %

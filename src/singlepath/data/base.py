@@ -43,7 +43,10 @@ class Images(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """A SHA-256 that changes when the images, their order or their labels do."""
+        """A SHA-256 that changes when the images, their order or their labels do.
+
+        Of files too many for memory: when their names, sizes in bytes, order or labels do.
+        """
         ...
 
     def stream(

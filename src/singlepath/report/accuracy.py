@@ -135,7 +135,7 @@ def scatter(entries: list[Entry], run: RunData) -> Safe | None:
         aria_label=spoken[:1500],
         class_="chart wide",
     )
-    note = "Each mark is a network trained with the same recipe. Random networks cost 0.9 to 1.0 of the budget"
+    note = "Each mark is a network trained with the same recipe. Random networks fill the budget as a search does"
     return el(
         "figure", scroll("Accuracy beside cost", svg), _keys(placed, run), caption(f"{note}{_left_out(entries)}.")
     )

@@ -46,8 +46,8 @@ def front_section(run: RunData) -> Safe | None:
     intro = (
         "The best network of every budget, read off the same trained supernet. All networks here are scored alike, by "
         "cross-entropy on the held-out images with the supernet's weights; none was trained on its own for this. Each "
-        "point of the line is the best of the networks scored for its budget, so that it lies under random ones partly "
-        "by choice: how much it is worth, only training both tells."
+        "point of the line is the better of two that a model of all scores proposes for its budget, so that it lies "
+        "under random ones partly by choice: how much it is worth, only training both tells."
     )
     return join(el("p", intro), _figure(run, rows), _numbers(run, rows))
 

@@ -50,7 +50,7 @@ class Metrics:
     Attributes:
         series: name -> values, thinned.
         gates: gate name -> probability over steps, thinned.
-        warm_up: the last step of the warm-up, None without one.
+        warm_up: the last step of the warm-up, None where there are no others.
         rows: how many rows were read.
     """
 
@@ -67,7 +67,7 @@ class RunData:
     Attributes:
         name: the folder's name.
         result: result.json as it stands, {} where there is none.
-        search, train: the metrics of both loops.
+        search, train: the metrics of both loops; of a design, the found network's training.
         config: config.yaml as text, None where there is none.
         problems: sentences about what could not be read.
     """
@@ -118,7 +118,7 @@ def load(run: Path) -> RunData:
     config = run / "config.yaml"
     text = config.read_text("utf-8", "replace")[:MAX_LINE] if config.is_file() else None
     own = list(_lines(run / "metrics.jsonl")) or list(_lines(run / "search" / "metrics.jsonl"))
-    apart = list(_lines(run / "train" / "metrics.jsonl"))
+    apart = list(_lines(run / "train" / "metrics.jsonl")) or list(_lines(run / "networks/found/metrics.jsonl"))
     train = apart or [row for row in own if row.get("phase") == "train"]
     search = [row for row in own if row.get("phase") != "train"]
     if result.get("kind") == "train" and not train:
@@ -164,7 +164,7 @@ def _metrics(rows: list[dict[str, Any]]) -> Metrics:
         if i in kept:
             for gate, probability in _gates(row["gates"]):
                 metrics.gates.setdefault(gate, Series()).add(step, probability)
-        if row.get("phase") == "warm-up":
+        if row.get("warm_up") is True:
             metrics.warm_up = step
     metrics.series = {key: series.thinned() for key, series in metrics.series.items()}
     return metrics
