@@ -155,7 +155,7 @@ class Search:
         for layer, chain, where in chain_slices(self.net.gates):
             on = [i not in off for i in range(where.start, where.stop)]
             levels[layer][chain] = on.index(False) if False in on else len(on)
-        return [setting_of_levels(layer, v) for layer, v in zip(self.net.space.searchable, levels, strict=True)]
+        return [setting_of_levels(v) for v in levels]
 
 
 # -- time -------------------------------------------------------------------------------------------------------------

@@ -91,6 +91,14 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     "table": (["--device", "no.json"], ["no file no.json", "latency table", "singlepath measure"]),
     "runtime": (["--runtime", "onxruntime"], ["'onxruntime'", "onnxruntime, torch", "type --runtime onnxruntime"]),
     "mode": ([*QUICK, "--mode", "papers"], ["unknown mode 'papers'", "random", "type --mode paper"]),
+    "select": ([*QUICK, "--select", "gate"], ["unknown select 'gate'", "gates", "type --select gates"]),
+    "select's option": (
+        [*QUICK, "--select", "score(fine_tune=20)"], ["option of selection score", "'fine_tune'", "candidates"],
+    ),
+    "select's number": (
+        [*QUICK, "--select", "perturbation(fine_tune=0.5)"],
+        ["fine_tune 0.5 of selection perturbation", "1 or more", "type --select 'perturbation(fine_tune=100)'"],
+    ),
     "budget unit": (["--budget", "80 parsecs"], ["'80 parsecs'", "ms, MMACs, Mparams or %", "type for example 80ms"]),
     "budget flops": (["--budget", "300MFLOPs"], ["'300MFLOPs'", "multiply-accumulates", "type 300MMACs"]),
     "budget small": (

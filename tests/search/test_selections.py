@@ -12,7 +12,7 @@ from tests.search.synthetic import LARGE, SMALL, Truth, asked_for, regret, score
 from singlepath.data.splits import generator
 from singlepath.search import METHODS, run_search
 from singlepath.search.scoring import Scorer, drawn, in_window
-from singlepath.search.selection import SELECTIONS, select
+from singlepath.search.selection import SELECTIONS, select, selection_settings
 
 SCORING = sorted(set(SELECTIONS) - {"gates"})  # the gates' choice is scored only against a fuller one
 COUNTING = sorted(set(SCORING) - {"score"})  # they state `evaluations`
@@ -32,6 +32,14 @@ def test_the_budget_is_kept_and_a_reason_given_where_it_is_not_filled(name: str,
         assert cost <= asked.budget.target
         assert asked.budget.filled(cost) == (found.underfilled_reason is None)
         assert found.selection["method"] == name
+
+
+def test_options_of_a_selection_reach_it() -> None:
+    asked = problem(**selection_settings("perturbation(candidates=9, fine_tune=2)"))
+    found, _ = run_search(asked, METHODS["single-path"])
+    assert found.selection["method"] == "perturbation" and 0 < found.selection["candidates"] <= 9
+    assert found.selection["fine_tuning_passes"] > 0
+    assert selection_settings("gates") == {"select": "gates"}
 
 
 @pytest.mark.parametrize("name", sorted(SELECTIONS))

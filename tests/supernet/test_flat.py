@@ -21,7 +21,7 @@ def test_flat_gates_are_their_definitions(text: str) -> None:
         for p in net.parameters():
             p.mul_(torch.rand(p.shape, generator=g) + 0.5)
     excitations = [b.se.conv_expand.weight if b.se is not None else None for b in net.super_blocks]
-    expected = ratios(space, net.gates, [b.conv_dw.weight for b in net.super_blocks], excitations)
+    expected = ratios(space, [b.conv_dw.weight for b in net.super_blocks], excitations)
     assert torch.allclose(net.ratios(), expected, rtol=2e-6, atol=0)
     assert not torch.allclose(expected, torch.ones(()), rtol=1e-2)
 

@@ -131,7 +131,7 @@ def bench(
             "cpu_seconds": sum(after[:4]) - sum(before[:4]),  # this process and those that it waited for
         }
         against = contender(ablate).name if ablate else None
-        return _written(run, found, work, options, against, spent)
+        return _written(run, found, work, against, spent)
 
 
 # -- before -----------------------------------------------------------------------------------------------------------
@@ -328,8 +328,7 @@ def _run_all(run: Run, compared: Comparison, work: Work, engine: Engine, workers
 
 
 def _written(
-    run: Run, found: list[records.Record], work: Work, options: Mapping[str, Any], against: str | None,
-    spent: Mapping[str, float],
+    run: Run, found: list[records.Record], work: Work, against: str | None, spent: Mapping[str, float]
 ) -> dict[str, Any]:  # fmt: skip
     """Judge, write the folder's files, and return what `--json` prints."""
     spent_at = sorted({r.queries + r.spent("queries", "tuning") for r in found if r.queries})

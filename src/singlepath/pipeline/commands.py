@@ -49,7 +49,8 @@ __all__ = ["check", "design", "evaluate", "export", "front", "predict", "report"
 Select = Annotated[
     str | None,
     typer.Option(
-        help="how the network is read off the supernet: score, gates, evolution, weaknas or perturbation",
+        help="how the network is read off the supernet: score, gates, evolution, weaknas or perturbation; with options "
+        "as in 'score(candidates=500)' or 'perturbation(fine_tune=20)', steps of fine-tuning between its decisions",
     ),
 ]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from singlepath.blocks import Network
 from singlepath.costs import LatencyTable
-from singlepath.data import Data, Preprocess
+from singlepath.data import Data
 from singlepath.devices import Measured, measure_network, unmeasurable
 from singlepath.errors import SinglepathError
 from singlepath.export import FORMATS, check_export, load_weights
@@ -31,9 +31,7 @@ def real_images(data: Data, count: int = IMAGES) -> Tensor:
     return next(iter(few.stream(chunks, data.preprocess, None, 0)))
 
 
-def export_all(
-    run: Path, weights: Path, formats: tuple[str, ...], images: Tensor | None, preprocess: Preprocess | None = None
-) -> dict[str, Any]:
+def export_all(run: Path, weights: Path, formats: tuple[str, ...], images: Tensor) -> dict[str, Any]:
     """Write every format, run each in a fresh process on real images, compare and time it.
 
     Raises:
@@ -44,8 +42,6 @@ def export_all(
     for name in formats:
         folder = run / "export" / name
         FORMATS[name](loaded.network, loaded.preprocess, loaded.classes, folder, {"run": run.name})
-        if images is None:
-            continue
         checked = check_export(name, folder, loaded.network, loaded.preprocess, images)
         if not checked.holds:
             raise SinglepathError(

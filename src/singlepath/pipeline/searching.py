@@ -17,7 +17,7 @@ from singlepath.pipeline.setup import Prepared, best_device, load_data, prepare,
 from singlepath.runs import Run, read_config, read_json, write_json
 from singlepath.runtimes import RUNTIMES
 from singlepath.search import METHODS, Found, Problem, run_search
-from singlepath.search.selection import SELECTIONS
+from singlepath.search.selection import selection_settings
 from singlepath.spaces import Space
 from singlepath.training.recipe import RECIPES
 
@@ -32,7 +32,7 @@ QUICK_EPOCHS, QUICK_LIMIT = 1, 600
 def search_settings(options: dict[str, Any]) -> dict[str, Any]:
     """The method's own settings."""
     settings = dict(QUICK) if options["quick"] else {}
-    return settings | ({"select": options["select"]} if options.get("select") else {})
+    return settings | (selection_settings(options["select"]) if options.get("select") else {})
 
 
 def prepared_in(run: Run, options: dict[str, Any]) -> Prepared:
@@ -102,10 +102,11 @@ def problem_of(space: Space, data: Data, budget: Budget, options: dict[str, Any]
 
 def check_names(options: dict[str, Any]) -> None:
     """Refuse unknown names before anything is measured or trained."""
-    named = {"mode": METHODS, "select": SELECTIONS, "recipe": RECIPES, "runtime": RUNTIMES}
+    named = {"mode": METHODS, "recipe": RECIPES, "runtime": RUNTIMES}
     for option, known in named.items():
         if options.get(option) is not None and options[option] not in known:
             raise unknown(option, options[option], known, f"--{option}")
+    search_settings({"quick": False, **options})
 
 
 def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -> tuple[Found, Prepared]:

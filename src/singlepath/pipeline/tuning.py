@@ -107,7 +107,7 @@ def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     update_result(run.path, kind="tune", tuning=parts)
     for file in trials.folder.glob("[0-9]*/checkpoints/*.pt"):
         file.unlink()  # the chosen one's weights are the run's now; what all share is kept for more trials
-    summary = summarise(run.path, made, parts)
+    summary = summarise(run.path, parts)
     run.write("summary.json", summary)
     return summary
 
@@ -250,7 +250,7 @@ def trial_row(trial: Trial, tuning: Tuning) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def summarise(run: Path, made: Prepared, parts: dict[str, Any]) -> dict[str, Any]:
+def summarise(run: Path, parts: dict[str, Any]) -> dict[str, Any]:
     """What `tune --json` prints."""
     result = read_result(run)
     cost, chosen = result["cost"], parts["trials"][parts["chosen"]]

@@ -30,9 +30,10 @@ the pairs of the first `CHANGES` are taken by the sum of their ranks. A sum over
 with one measured pair held, its interactions with everything else are figures of single options, and the rest is one
 again. So every pair proposes a network, each within the budget exactly; the best by Q are scored as wholes.
 
-With `settings["fine_tune"]` = n > 0, each layer's measurement is a decision as in the paper: the base takes the best
-options so far under the budget, and its child is trained n steps at a tenth of the base recipe's learning rate (the
-paper's 0.0025 of 0.025), on a copy of the supernet. The answer is scored on the supernet itself.
+With `fine_tune` = n > 0 (``--select 'perturbation(fine_tune=20)'``), each layer's measurement is a decision as in the
+paper: the base takes the best options so far under the budget, and its child is trained n steps at a tenth of the base
+recipe's learning rate (the paper's 0.0025 of 0.025), on a copy of the supernet. The answer is scored on the supernet
+itself.
 
 Where we differ and why. The paper removes one operation from a mixture; a superkernel runs one child, so an option
 replaces another. It ranks by accuracy with batch statistics and decides edge by edge; held-out cross-entropy ranks far
@@ -114,7 +115,7 @@ def by_perturbation(problem: Problem, supernet: Supernet, candidates: int, score
         base = next_base(problem, start, effects, bases)
         spent = probe.spent
         bases.append(base)
-        sweep(problem, probe, start, base, effects, len(bases) - 1, candidates - KEPT - len(proposed), steps)
+        sweep(problem, probe, base, effects, len(bases) - 1, candidates - KEPT - len(proposed), steps)
         if len(bases) == 2:
             pairs, proposed = second_order(problem, probe, start, bases, effects, candidates - KEPT)
         if probe.spent == spent:  # nothing more can be afforded, or nothing is unknown around this base
@@ -173,9 +174,7 @@ def next_base(problem: Problem, start: Indices, effects: Effects, bases: Sequenc
     return problem.space.indices(found[0])
 
 
-def sweep(
-    problem: Problem, probe: Probe, start: Indices, base: Indices, effects: Effects, number: int, most: int, steps: int
-) -> None:
+def sweep(problem: Problem, probe: Probe, base: Indices, effects: Effects, number: int, most: int, steps: int) -> None:
     """Measure the layers of a base in a seeded random order, those that `most` evaluations still allow."""
     for i in generator(problem.seed, "layers", number).permutation(len(base)):
         networks = variants(problem, base, int(i))

@@ -15,8 +15,9 @@ All score networks through one `scoring.Scorer`; all but `gates` take their answ
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from singlepath.errors import unknown
+from singlepath.errors import unknown, user_error
 from singlepath.search.base import Found, Problem
 from singlepath.search.by_gates import by_gates
 from singlepath.search.by_score import by_score
@@ -24,9 +25,10 @@ from singlepath.search.evolution import by_evolution
 from singlepath.search.perturbation import by_perturbation
 from singlepath.search.scoring import Scorer
 from singlepath.search.weaknas import by_weaknas
+from singlepath.spaces import parse_id
 from singlepath.supernet import Supernet
 
-__all__ = ["SELECTIONS", "Selection", "select"]
+__all__ = ["SELECTIONS", "Selection", "select", "selection_settings"]
 
 Selection = Callable[[Problem, Supernet, int, Scorer | None], Found]
 
@@ -34,6 +36,31 @@ SELECTIONS: dict[str, Selection] = {
     "score": by_score, "gates": by_gates, "evolution": by_evolution, "weaknas": by_weaknas,
     "perturbation": by_perturbation,
 }  # fmt: skip
+
+
+OPTIONS = {"gates": (), "perturbation": ("candidates", "fine_tune")}  # others: candidates
+
+
+def selection_settings(text: str) -> dict[str, Any]:
+    """A search's settings by `--select`: a name, or one with options such as ``perturbation(fine_tune=20)``.
+
+    `candidates` are the networks it scores at most, `fine_tune` the steps after each decision (arXiv 2108.04392).
+
+    Raises:
+        UserError: an unknown selection or option, or a value that is no whole number of at least 1.
+    """
+    name, given = parse_id(text, "select")
+    if name not in SELECTIONS:
+        raise unknown("select", name, SELECTIONS, "--select")
+    known = OPTIONS.get(name, ("candidates",))
+    for key, value in given.items():
+        if key not in known:
+            raise unknown(f"option of selection {name}", key, known, "--select")
+        if type(value) is not int or value < 1:
+            raise user_error(
+                f"{key} {value!r} of selection {name}", "allowed: 1 or more", f"type --select '{name}({key}=100)'"
+            )
+    return {"select": name, **given}
 
 
 def select(

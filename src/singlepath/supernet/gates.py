@@ -160,10 +160,10 @@ def sample_settings(
     for layer, chain, where in chain_slices(gates):
         on = [draws[i] < probability[i] for i in range(where.start, where.stop)]
         state[layer][chain] = on.index(False) if False in on else len(on)
-    return [setting_of_levels(layer, levels) for layer, levels in zip(space.searchable, state, strict=True)]
+    return [setting_of_levels(levels) for levels in state]
 
 
-def setting_of_levels(layer: Layer, levels: dict[str, int]) -> Setting:
+def setting_of_levels(levels: dict[str, int]) -> Setting:
     """The setting of chain levels; a layer that is tied has one level for kernel and expansion."""
     kernel = levels.get("tied", levels.get("kernel", 0))
     expansion = levels.get("tied", levels.get("expansion", 0))
@@ -187,7 +187,7 @@ def gate_gradients(gates: Sequence[Gate], settings: Sequence[Setting], effective
     return gradient
 
 
-def ratios(space: Space, gates: Sequence[Gate], kernels: Sequence[Tensor], se: Sequence[Tensor | None]) -> Tensor:
+def ratios(space: Space, kernels: Sequence[Tensor], se: Sequence[Tensor | None]) -> Tensor:
     """r of every gate: RMS(group) / RMS(innermost group), 0 where there is none to compare (skip, SE on).
 
     Args:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from singlepath.data import Augment, Data
 from singlepath.errors import unknown
@@ -116,8 +115,3 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         stair = 2.4 * min(1.0, total / 350)
         return recipe.lr * 0.97 ** math.floor(epoch / stair)
     return 0.5 * recipe.lr * (1 + math.cos(math.pi * (epoch - warm_up) / max(total - warm_up, 1e-9)))
-
-
-def describe(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain values, for a run's configuration."""
-    return dict(vars(recipe))
