@@ -22,7 +22,7 @@ from singlepath.spaces.named import ALIASES, NAMED, resolve
 from singlepath.supernet import Setting, Supernet, Views, build
 from singlepath.training.train import autocast
 
-__all__ = ["check_data", "search_estimate", "seconds_per_image", "space_named_in"]
+__all__ = ["check_data", "search_estimate", "search_seconds", "seconds_per_image", "space_named_in"]
 
 BATCHES = 16, 64  # images of the timed passes; the second where a pass takes less than `LONGEST`
 LONGEST = 1.0  # seconds
@@ -53,10 +53,21 @@ def search_estimate(space: Space, images: int | None, held_out: int | None, seed
     set_threads(None)
     epochs = max(EPOCHS, math.ceil(PASSES / images / CHILDREN)) if images else 0
     passes = epochs * images * CHILDREN if images else PASSES
-    held_out = HELD_OUT if held_out is None else min(HELD_OUT, held_out)
-    scored = candidates_for(passes, held_out) * (RECALIBRATION + held_out)
-    minutes = seconds_per_image(space, seed) * (passes + TOGETHER * scored) / 60
-    return {"images": images, "passes": passes, "scored": scored, "minutes": round(minutes, 1)}
+    held_out = HELD_OUT if held_out is None else held_out
+    minutes = search_seconds(seconds_per_image(space, seed), passes, held_out) / 60
+    return {
+        "images": images, "passes": passes, "scored": scored_images(passes, held_out), "minutes": round(minutes, 1)
+    }  # fmt: skip
+
+
+def scored_images(passes: int, held_out: int) -> int:
+    """Forward passes of single images with which a search of so many training passes scores networks."""
+    return candidates_for(passes, held_out) * (RECALIBRATION + min(HELD_OUT, held_out))
+
+
+def search_seconds(each: float, passes: int, held_out: int) -> float:
+    """Seconds of a search, its scoring included, where a training pass of one image takes `each`."""
+    return each * (passes + TOGETHER * scored_images(passes, held_out))
 
 
 def seconds_per_image(space: Space, seed: int) -> float:

@@ -16,7 +16,7 @@ from singlepath.costs.budget import parse_budget, resolve
 from singlepath.devices import measure, measure_network, unmeasurable
 from singlepath.export import load_weights
 from singlepath.pipeline import comparing, finishing
-from singlepath.pipeline.checking import seconds_per_image
+from singlepath.pipeline.checking import search_seconds, seconds_per_image
 from singlepath.pipeline.outcome import random_parts, relative_improvement, set_aside, update_result
 from singlepath.pipeline.progress import note, timing_progress
 from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, was_retimed
@@ -31,6 +31,7 @@ from singlepath.training import evaluate
 __all__ = ["design_in"]
 
 BOTH = ("onnx", "source")
+MOST_EPOCHS = 200  # that a time limit chooses
 
 
 def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +63,8 @@ def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
 def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, Any]:
     """The options with the epochs that a time limit leaves; they are kept, so that a resumed run has the same.
 
-    A third of the limit goes to the search, a third of that to scoring, and half to the trainings; the rest is for
-    measuring, export and surprises. A search scores `FEWEST` networks however short it is.
+    A third of the limit goes to the search, its scoring included, and half to the trainings; the rest is for measuring,
+    export and surprises.
     """
     if not options["time_limit"]:
         return options
@@ -71,11 +72,16 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
         limit, each = seconds(options["time_limit"]), seconds_per_image(made.space, options["seed"])
         trained = options["random"] + 1 + len(comparing.BASELINES)
         at_once = parallel(trained, set_threads(options["threads"]))
-        children = CHILDREN if options["mode"] == "single-path" else 1
-        training = 2 / 3 if options["mode"] == "single-path" else 1  # what is left of a search's time by its scoring
-        search = int(training * limit / 3 / each / len(made.data.train) / children)
+        images, held_out = len(made.data.train), len(made.data.val)
+
+        def takes(epochs: int) -> float:
+            if options["mode"] != "single-path":
+                return each * epochs * images
+            return search_seconds(each, epochs * images * CHILDREN, held_out)
+
+        search = max((e for e in range(1, MOST_EPOCHS + 1) if takes(e) <= limit / 3), default=1)
         train = int(limit / 2 / each / len(made.data.all_train) / trained * at_once)
-        chosen = {"epochs": min(max(search, 1), 200), "train_epochs": min(max(train, 1), 200)}
+        chosen = {"epochs": search, "train_epochs": min(max(train, 1), MOST_EPOCHS)}
         run.write("plan.json", {"time_limit_s": limit, "seconds_per_image": each, **chosen})
     chosen = run.read("plan.json")
     note(f"within {options['time_limit']}: {chosen['epochs']} epochs of search, {chosen['train_epochs']} of training")
