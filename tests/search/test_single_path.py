@@ -15,7 +15,7 @@ from tests.search.helpers import SPACE, digits, problem, started
 from torch import Tensor
 
 from singlepath.architecture import Architecture
-from singlepath.costs import parameters
+from singlepath.costs import count_costs
 from singlepath.data import Data
 from singlepath.errors import UserError
 from singlepath.search import METHODS, Problem, run_search
@@ -38,22 +38,19 @@ DECKS = [
 @pytest.mark.parametrize("text", DECKS)
 def test_warm_up_runs_every_option_in_its_exact_share_and_every_gate_is_off_a_fifth_of_the_passes(text: str) -> None:
     net = build(make(text), 0)
-    rounds = [len(sp.warm_up_settings(net, 0, 0)) and _deck_length(net, i) for i in range(len(net.space.searchable))]
-    steps = math.lcm(*rounds)
-    seen = [Counter[str]() for _ in net.space.searchable]
-    on = torch.zeros(len(net.gates))
-    for step in range(steps):
-        settings = sp.warm_up_settings(net, 3, step)
-        for counter, layer, setting in zip(seen, net.space.searchable, settings, strict=True):
-            counter[setting.option(layer).token] += 1
-        on += running_gates(net, settings)
-    for counter, layer in zip(seen, net.space.searchable, strict=True):
+    rounds = [2 * _deck_length(net, i) for i in range(len(net.space.searchable))]
+    drawn = [sp.warm_up_settings(net, 3, step) for step in range(max(rounds))]
+    running = [running_gates(net, settings) for settings in drawn]
+    for i, (layer, steps) in enumerate(zip(net.space.searchable, rounds, strict=True)):
+        counter = Counter(settings[i].option(layer).token for settings in drawn[:steps])
         assert set(counter) == set(layer.tokens)
         built = {counter[t] for t in layer.tokens if t != "skip"}
         assert len(built) == 1, "every kernel and expansion equally often"
         if layer.skippable:
             assert 0.2 <= counter["skip"] / steps <= 0.34
-    assert float((1 - on / steps).min()) >= 0.2 - 1e-6
+        mine = [g.layer == i for g in net.gates]
+        on = torch.stack(running[:steps]).float().mean(0)[mine]
+        assert float((1 - on).min()) >= 0.2 - 1e-6
 
 
 def _deck_length(net: Supernet, number: int) -> int:
@@ -263,7 +260,7 @@ def test_a_tiny_search_keeps_the_budget_and_never_opens_the_test_part(
 
 @pytest.mark.parametrize(("settings", "share"), [({}, 1.0), ({"select": "gates"}, 0.5), ({"warm_up": 0.25}, 0.25)])
 def test_gates_are_trained_where_they_are_read(settings: dict[str, Any], share: float) -> None:
-    asked = problem("0.9MMACs", epochs=4, **settings)
+    asked = problem("0.9MMACs", epochs=4, candidates=8, **settings)
     _, state = run_search(asked, METHODS["single-path"])
     decisive = sum(sp.is_decision(asked, s, round(share * state["step"])) for s in range(state["step"]))
     assert state["decisions"] == decisive and (decisive > 0) == (share < 1)
@@ -305,9 +302,10 @@ def test_an_unknown_selection_is_refused() -> None:
 
 def scores_by(monkeypatch: pytest.MonkeyPatch, sign: float) -> None:
     """Held-out losses that depend on a network's size alone."""
+    costs = count_costs(SPACE, "parameters")
 
     def losses(self: Scorer, architectures: Sequence[Architecture]) -> dict[Architecture, Tensor]:
-        size = {a: parameters(SPACE.network(a)) / 1e5 for a in architectures}
+        size = {a: 10 * costs.of(SPACE.indices(a)) for a in architectures}
         return {a: 2.0 + sign * s + 1e-4 * torch.arange(40) for a, s in size.items()}
 
     monkeypatch.setattr(Scorer, "children_losses", losses)
