@@ -268,7 +268,7 @@ def study(config: Config, args: Any) -> tuple[list[Check], dict[str, Any], bool]
     search, largest = Search(config, batch, args.seed), config.space().network(config.space().largest())
     floor, control = (training(build_plain(largest, args.seed), batch, config.device) for _ in range(2))
     weight, decision = search.weight(search.open), search.decision(search.open)
-    least, most = (5, 10) if args.quick else (LEAST_ROUNDS, MOST_ROUNDS)
+    least, most = (3, 6) if args.quick else (LEAST_ROUNDS, MOST_ROUNDS)
     steps = {"floor": floor.step, "control": control.step, "weight": weight.step, "decision": decision.step}
     taken = rounds(steps, config.device, least, most, rng)
     taken["pass"] = (taken["weight"] * (EVERY - 1) + taken["decision"]) / EVERY
@@ -316,7 +316,7 @@ def beside(
         subjects[f"{share:.0%} closed: child"] = training(child, batch, config.device)
         subjects[f"{share:.0%} closed: sliced, no probe"] = search.weight(settings)
         subjects[f"{share:.0%} closed: sliced, a decision step"] = search.decision(settings)
-    count = 2 if args.quick else 12
+    count = 1 if args.quick else 12
     steps = {"floor": floor.step} | {name: s.step for name, s in subjects.items()}
     taken = rounds(steps, config.device, count, count, rng)
     found = {}

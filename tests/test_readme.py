@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from PIL import Image
 from tests.pipeline.test_design import SPACE, table_of
 
 from singlepath.cli import status
+from singlepath.costs import LatencyTable
+from singlepath.pipeline import setup
+from singlepath.spaces import Space
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 QUICK = {"check", "design", "measure", "search", "train", "latency"}  # commands with --quick
@@ -48,7 +52,21 @@ def test_the_readme_names_the_main_commands() -> None:
     }  # fmt: skip
 
 
-def test_every_command_runs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `check` has timed serves `design` as well: the same space and options."""
+    real, tables = setup.measure, dict[tuple[Any, ...], LatencyTable]()
+
+    def measure(space: Space, *, progress: Any, **asked: Any) -> LatencyTable:
+        key = (space.id, *sorted(asked.items()))
+        if key not in tables:
+            tables[key] = real(space, progress=progress, **asked)
+        return tables[key]
+
+    monkeypatch.setattr(setup, "measure", measure)
+
+
+def test_every_command_runs(photos: Path, timed_once: None, capsys: pytest.CaptureFixture[str]) -> None:
     for command in commands():
         if command[1] == "tune" or {"digits", "ray"} & {*command}:  # minutes, or an extra; tests run them otherwise
             continue

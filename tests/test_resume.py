@@ -22,10 +22,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", range(2))
-def test_a_killed_search_resumes_to_the_unbroken_result_bit_for_bit(
-    unbroken: Path, tmp_path: Path, moment: int
-) -> None:
+def test_a_killed_search_resumes_to_the_unbroken_result_bit_for_bit(unbroken: Path, tmp_path: Path) -> None:
     step, wait = random.randrange(1, STEPS * 2 // 3), 0.2 * random.random()  # any moment, not chosen ones
     killed = stop_after(wait, tmp_path / "run", step=step)
     assert killed.status == -signal.SIGKILL and killed.step >= step

@@ -1,4 +1,5 @@
-"""`singlepath tune`: a run folder like a search's, every image pass counted, resumable, several searches at once."""
+"""`singlepath tune`: a run folder like a search's, every image pass counted, resumable, several searches at once; with
+more trials what a tuning of so many from the start makes, or a refusal."""
 
 from __future__ import annotations
 
@@ -15,28 +16,31 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tests.pipeline.helpers import printed, run
 
 from singlepath.architecture import Architecture
 from singlepath.costs import count_costs
 from singlepath.errors import SinglepathError, UserError
-from singlepath.pipeline import tuning
+from singlepath.pipeline import more_trials, tuning
 from singlepath.pipeline.outcome import architecture_of
 from singlepath.runs import Run, load_checkpoint
 
 SPACE = "mobile-small(width=0.5, input_size=16)"
 ASKED = (
-    "tune", "--space", SPACE, "--budget", "1MMACs", "--data", "digits", "--limit", 200, "--epochs", 8,
+    "tune", "--space", SPACE, "--budget", "1MMACs", "--data", "digits", "--limit", 120, "--epochs", 8,
 )  # fmt: skip
+KEPT = ("result.json", "summary.json", "tuning.json", "architecture.json", "metrics.jsonl", "trials/ledger.json")
+Tuned = tuple[Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     folder = tmp_path_factory.mktemp("tune") / "run"
     return folder, printed(*ASKED, "--trials", 3, "--compare", "--out", folder)
 
 
-def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: tuple[Path, dict[str, Any]]) -> None:
+def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: Tuned) -> None:
     folder, said = tuned
     space, architecture = architecture_of(folder)
     cost = count_costs(space, "macs").of(space.indices(architecture))
@@ -61,7 +65,7 @@ def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: tuple[
     assert rows[-1]["multiplier"] == said["coefficient"], "a fixed coefficient"
 
 
-def test_every_pass_is_in_the_ledger(tuned: tuple[Path, dict[str, Any]]) -> None:
+def test_every_pass_is_in_the_ledger(tuned: Tuned) -> None:
     folder, said = tuned
     ledger = json.loads((folder / "result.json").read_text())["tuning"]["ledger"]
     assert said["ledger"] == {k: ledger[k] for k in ("total", "spent", "left")}
@@ -70,16 +74,18 @@ def test_every_pass_is_in_the_ledger(tuned: tuple[Path, dict[str, Any]]) -> None
     assert [(r["what"], r["trial"]) for r in ledger["rows"]] == [("shared warm-up", None)] + [
         ("search", i) for i in range(3)
     ]
-    images = 160  # of 200, four fifths train
-    epoch = images // 32 * 2 * 32  # as many decision steps as weight steps
-    assert ledger["rows"][0]["passes"] == 6 * 4 * epoch, "four children a batch"
-    assert all(2 * epoch < row["passes"] <= 2 * epoch + (512 + 60) / 3 + 1 for row in ledger["rows"][1:])
+    images, held_out = 96, 24  # of 120, four fifths train
+    steps = images // 32
+    assert ledger["rows"][0]["passes"] == 6 * 4 * 2 * steps * 32, "six epochs of four children, no decision steps"
+    search = 2 * steps * (32 + held_out)  # two epochs, as many decision steps as weight steps
+    scored = (images + held_out) / 3
+    assert all(search < row["passes"] <= search + scored + 1 for row in ledger["rows"][1:])
     assert 0 < said["direct"]["passes"] <= said["direct"]["total"] == ledger["spent"], "as much as the tuning took"
     assert said["direct"]["passes"] > 0.75 * ledger["spent"]
     assert said["direct"]["cost"] <= 1
 
 
-def test_the_page_shows_trials_coefficient_ledger_and_the_direct_way(tuned: tuple[Path, dict[str, Any]]) -> None:
+def test_the_page_shows_trials_coefficient_ledger_and_the_direct_way(tuned: Tuned) -> None:
     folder, said = tuned
     page = Path(printed("report", folder)["report"]).read_text()
     section = re.search(r'<section id="tuning".*?</section>', page, re.DOTALL)
@@ -89,7 +95,7 @@ def test_the_page_shows_trials_coefficient_ledger_and_the_direct_way(tuned: tupl
     assert section[0].count('class="mark front"') == 2 + 1 and section[0].count('class="mark found"') == 1 + 1
 
 
-def test_other_commands_go_on_from_it(tuned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_other_commands_go_on_from_it(tuned: Tuned, tmp_path: Path) -> None:
     folder = shutil.copytree(tuned[0], tmp_path / "run")
     assert printed("train", folder, "--quick", "--init", "inherited")["architecture"] == tuned[1]["architecture"]
     assert printed("front", folder, "--budgets", "0.9MMACs")["front"][0]["predicted"] <= 0.9
@@ -135,6 +141,126 @@ def test_where_every_network_is_above_the_target_it_is_said(tmp_path: Path) -> N
     assert code == 2 and "--passes 2000 bounds the run" in err and "--trials 60 --out NEW --passes MORE" in err
 
 
+# -- more trials -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trials, and a front."""
+    folder = tmp_path_factory.mktemp("ended") / "run"
+    printed(*ASKED, "--trials", 2, "--compare", "--out", folder)
+    printed("front", folder, "--budgets", "0.9MMACs")
+    return folder
+
+
+def said(folder: Path) -> dict[str, Any]:
+    """What a run came to, but for where it lies."""
+    found = {name: (folder / name).read_text().replace(str(folder), "RUN") for name in KEPT}
+    return found | {"options": yaml.safe_load((folder / "config.yaml").read_text())["options"]}
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    return {f.relative_to(folder): f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != ".lock"}
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    mine, theirs = (load_checkpoint(folder, "supernet") for folder in (a, b))
+    assert mine and theirs
+    return all(torch.equal(v, theirs["supernet"][k]) for k, v in mine["supernet"].items())
+
+
+def test_they_are_those_of_a_tuning_of_so_many_from_the_start(ended: Path, tuned: Tuned, tmp_path: Path) -> None:
+    folder = shutil.copytree(ended, tmp_path / "run")
+    more = printed("tune", "--resume", folder, "--trials", 3)
+    assert said(folder) == said(tuned[0]) and same_weights(folder, tuned[0])
+    for name in ("result.json", "summary.json"):
+        assert (folder / "before-1" / name).read_bytes() == (ended / name).read_bytes(), "nothing is lost"
+    assert json.loads((folder / "before-1" / "result.json").read_text())["front"]
+    assert printed("tune", "--resume", folder) == more == printed("tune", "--resume", folder, "--trials", 3)
+    assert not (folder / "before-2").exists()
+
+
+@pytest.mark.parametrize("moment", ["config.yaml is written", "tuning.json is written", "half is put aside"])
+def test_killed_on_its_way_it_is_gone_on_with(
+    ended: Path, tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    folder, real = shutil.copytree(ended, tmp_path / "run"), more_trials.put_aside
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def half(run: Path, names: Any) -> None:
+        real(run, names[:-1])
+        raise KeyboardInterrupt
+
+    where = (tuning, "make_room") if moment.startswith("config") else (more_trials, "put_aside")
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, half if moment.startswith("half") else killed)
+        assert run("tune", "--resume", folder, "--trials", 3)[0] == 130
+    printed("tune", "--resume", folder)
+    assert said(folder) == said(tuned[0]) and same_weights(folder, tuned[0])
+
+
+def trained(folder: Path) -> None:
+    (folder / "weights.safetensors").write_bytes(b"")
+
+
+def begun(folder: Path) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "mine").mkdir()
+    (folder / "mine" / "config.yaml").write_text(yaml.safe_dump(config | {"options": {"network": "ds_r1"}}))
+
+
+def met(folder: Path) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    result["tuning"]["trials"] = [{"cost": result["tuning"]["target"]}] * 4
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def bounded(folder: Path) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["options"]["passes"] = 2000
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def cold(folder: Path) -> None:
+    shutil.rmtree(folder / "trials" / "shared" / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("state", "options", "says"),
+    [
+        (None, ("--trials", 1), ["--trials 1; the run in", "has 2; allowed: more; type --trials 3"]),
+        (None, ("--trials", 3, "--data", "nowhere"), ["no data at 'nowhere'"]),
+        (None, ("--trials", 3, "--budget", "0.9MMACs"), ["budget", "0.9MMACs"]),
+        (trained, ("--trials", 3), ["has begun", "tune --config", "--trials 3 --out NEW"]),
+        (begun, ("--trials", 3), ["has begun", "tune --config", "--trials 3 --out NEW"]),
+        (met, ("--trials", 3), ["4 networks", "hit the target", "--seed OTHER"]),
+        (bounded, ("--trials", 1), ["--passes 2000 bounds the run", "--passes MORE"]),
+        (cold, ("--trials", 3), ["has lost the weights", "--trials 3 --out NEW"]),
+    ],
+)
+def test_refused_nothing_changes(ended: Path, tmp_path: Path, state: Any, options: tuple[Any, ...], says: Any) -> None:
+    folder = shutil.copytree(ended, tmp_path / "run")
+    if state is not None:
+        state(folder)
+    before = everything(folder)
+    code, out, err = run("tune", "--resume", folder, *options)
+    assert (code, out) == (2, "") and all(part in err for part in says), err
+    assert err.strip().splitlines()[-1].startswith("singlepath: ")
+    assert everything(folder) == before
+
+
+def test_as_many_as_there_are_by_default_are_not_more(ended: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(ended, tmp_path / "run")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["options"]["trials"] = None  # begun without --trials
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    before = everything(folder)
+    assert printed("tune", "--resume", folder, "--trials", 2)["trials"]
+    assert everything(folder) == before
+
+
 # -- interruptions and workers ----------------------------------------------------------------------------------------
 
 
@@ -149,7 +275,7 @@ def figures(folder: Path) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_a_killed_tuning_goes_on_to_the_same_trials(tuned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_killed_tuning_goes_on_to_the_same_trials(tuned: Tuned, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     environment = {**os.environ, "SINGLEPATH_CHECKPOINT_SECONDS": "0.2"}
     asked = [*ASKED, "--trials", 3, "--passes", 3 * tuned[1]["ledger"]["total"], "--out", folder]
