@@ -45,10 +45,13 @@ def commit() -> str | None:
 
 
 def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The processor's model name, as the system gives it."""
+    """The processor's model name, as the system gives it; on ARM, which has none, the board's or the core's number."""
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("model name", "Hardware") and value.strip():
-                return value.strip()
+        lines = [line.partition(":") for line in cpuinfo.read_text(errors="replace").splitlines()]
+        said = {name.strip(): value.strip() for name, _, value in reversed(lines) if value.strip()}
+        for name in ("model name", "Hardware", "Model"):
+            if name in said:
+                return said[name]
+        if "CPU part" in said:
+            return f"{platform.machine()} {said.get('CPU implementer', '')} {said['CPU part']}"
     return platform.processor() or platform.machine()

@@ -88,6 +88,12 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def begun_by(options: Mapping[str, Any]) -> str:
+    """The command whose options these are."""
+    marks = {"methods": "bench", "trials": "tune", "random": "design"}
+    return next((command for mark, command in marks.items() if mark in options), "search")
+
+
 class Run:
     """An open, locked run folder.
 

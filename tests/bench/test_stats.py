@@ -65,6 +65,15 @@ def test_mean_interval_is_students(values: list[float], level: float) -> None:
 # -- two samples ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [94.37, 0.1, 73.51, 46.2, 1e-3])
+@pytest.mark.parametrize(("few", "many"), [(30, 100), (3, 7), (2, 50)])
+def test_equal_values_are_not_different_however_many(value: float, few: int, many: int) -> None:
+    test = stats.welch([value] * few, [value] * many)
+    assert (test.difference, test.p) == (0.0, 1.0)
+    ri = stats.relative_improvement([value] * few, [value] * many)
+    assert abs(ri.value) < 1e-9 and ri.high - ri.low < 1e-9
+
+
 @given(samples(), samples())
 def test_welch_is_scipys(first: list[float], second: list[float]) -> None:
     assume(np.ptp(first) > 0 or np.ptp(second) > 0)

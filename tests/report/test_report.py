@@ -9,11 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.report import synthetic
 
 from singlepath.errors import UserError
 from singlepath.report import RunData, load, render, write_report
+from singlepath.report.words import comparison
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 LIMIT = 300_000
@@ -266,6 +268,8 @@ def test_the_answer_is_plain() -> None:
     )
     assert "not different from random networks of the same budget (+0.2 %, within their spread)" in answer(gain=0.002)
     assert "not different from random networks of the same budget (−0.3 %, within their spread)" in answer(gain=-0.003)
+    far = answer(gain=0.008, test=10**6)  # beyond all three, at 4.4 of their standard deviations: one in 20 is
+    assert "not different from random networks of the same budget (+0.8 %, within their spread)" in far
     assert "worse than random networks of the same budget (−2.1 %)" in answer(gain=-0.02, test=3600)
     few = "not different from random networks of the same budget (+1.2 %, 360 test images are too few to tell)"
     assert few in answer(test=360)  # four images
@@ -279,6 +283,32 @@ def test_the_answer_is_plain() -> None:
     value = synthetic.result()
     value["cost"]["predicted"] = value["cost"]["budget"] * 1.1
     assert "which is over the budget" in words(render([RunData("run", value)]))
+
+
+@pytest.mark.parametrize("count", [3, 8, 30])
+def test_a_network_like_the_random_ones_is_seldom_called_different(count: int) -> None:
+    rng, different = np.random.default_rng(count), 0
+    for _ in range(400):
+        found, *others = (0.9 + 0.01 * rng.normal(size=count + 1)).tolist()
+        random = {"mean": np.mean(others), "std": np.std(others, ddof=1), "networks": [{"accuracy": a} for a in others]}
+        told = comparison(RunData("run", {"accuracy": {"test": found, "random": random}, "data": {"test": 10**9}}))
+        different += told is not None and told.verdict != "same"
+    assert different / 400 < 0.05 + 0.03
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ({"random": 3}, "design"),
+        ({"mode": "paper"}, "search"),
+        ({"trials": 4}, "tune"),
+        ({"methods": "random"}, "bench"),
+    ],
+)
+def test_a_run_that_has_not_ended_is_gone_on_with(tmp_path: Path, options: dict[str, Any], command: str) -> None:
+    run = synthetic.write(tmp_path / "run", None, [])
+    (run / "config.yaml").write_text(json.dumps({"options": options}))
+    assert f"singlepath {command} --resume run" in words(write_report(run).read_text("utf-8"))
 
 
 def test_other_costs_have_their_units() -> None:

@@ -233,7 +233,7 @@ def _finish(
                 chunk, lost = replace(chunk, trials=chunk.trials[1:]), 0
         except Lost:
             running.pop(number).end()
-            if stop.is_set():
+            if stop.is_set() or not chunk.trials:  # it died after its last result
                 return
             lost += 1
             trial, how = chunk.trials[0], _how(worker.process.returncode)

@@ -22,7 +22,7 @@ from typing import Any
 
 from singlepath.bench import records
 from singlepath.bench.engines import Chunk, Done, Engine
-from singlepath.bench.records import Record, Trial
+from singlepath.bench.records import Record, Trial, plain
 from singlepath.errors import user_error
 from singlepath.search.query_methods import QUERY_METHODS, make_method
 from singlepath.spaces import parse_id
@@ -109,7 +109,7 @@ def contender(text: str, tuning: float = 0) -> Contender:
         if settings.keys() != OWN_SETTINGS.keys() or settings["select"] not in SELECTS:
             raise user_error(text, f"{OURS} has select={' or '.join(SELECTS)}", f"type --methods {OURS}")
     else:
-        settings = asdict(make_method(text))  # type: ignore[call-overload]
+        settings = plain(asdict(make_method(text)))  # type: ignore[call-overload]
     return Contender(_named(name, settings), name, settings, tuning)
 
 

@@ -27,8 +27,8 @@ from singlepath.runs import write_atomic
 from singlepath.search.incumbents import Incumbent
 
 __all__ = [
-    "Cost", "Entry", "Point", "Record", "Trial", "canonical", "compare", "find", "path_of", "read",
-    "trace", "write",
+    "Cost", "Entry", "Point", "Record", "Trial", "canonical", "compare", "find", "path_of", "plain",
+    "read", "trace", "write",
 ]  # fmt: skip
 
 MOST_BYTES = 64 << 20
@@ -58,7 +58,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         for name in ("settings", "protocol", "budget"):
-            object.__setattr__(self, name, _plain(getattr(self, name)))
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     @property
     def digest(self) -> str:
@@ -155,7 +155,7 @@ def write(folder: Path, record: Record) -> Path:
         UserError: something else stands where the folder or the file belongs.
     """
     _check_place(path := path_of(folder, record.trial))
-    return write_atomic(path, canonical(_plain(asdict(record))) + "\n")
+    return write_atomic(path, canonical(plain(asdict(record))) + "\n")
 
 
 def find(folder: Path, trial: Trial) -> Record | None:
@@ -319,16 +319,16 @@ def _text(fields: Mapping[str, Any], key: str) -> str:
 # -- plain values -----------------------------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What comes back from JSON as it was: mappings, lists, texts, finite numbers (3.0 as 3), truth values, None."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be kept in a record")

@@ -29,6 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 ALPHA, LEVEL = 0.05, 0.95
+ROUNDING = 1e-12  # relative, of a mean
 Array = NDArray[np.float64]
 
 
@@ -156,6 +157,8 @@ def welch(first: ArrayLike, second: ArrayLike) -> Welch:
     """Welch's t-test, two-sided. Samples without any spread are told apart for certain, or not at all."""
     a, b = _sample(first), _sample(second)
     difference = float(a.mean() - b.mean())
+    if abs(difference) < ROUNDING * max(1.0, abs(float(a.mean()))):
+        difference = 0.0  # means of equal values, over different numbers of runs
     error, freedom = _standard_error(a, b)
     if np.isnan(error):
         return Welch(difference, error, freedom, error)
@@ -328,12 +331,17 @@ def _standard_error(first: Array, second: Array, weight: float = 1.0) -> tuple[f
     """Standard error of mean(first) - weight mean(second) and its degrees of freedom; NaN below two runs a side."""
     if min(len(first), len(second)) < 2:
         return float("nan"), float("nan")
-    a, b = first.var(ddof=1) / len(first), weight**2 * second.var(ddof=1) / len(second)
+    a, b = _variance(first) / len(first), weight**2 * _variance(second) / len(second)
     if a + b == 0:
         return 0.0, float(len(first) + len(second) - 2)
     share = a / (a + b)  # as shares: the squares of small variances would underflow
     freedom = 1 / (share**2 / (len(first) - 1) + (1 - share) ** 2 / (len(second) - 1))
     return float((a + b) ** 0.5), float(freedom)
+
+
+def _variance(values: np.ndarray) -> float:
+    """Of equal values 0, where rounding of their mean would leave 1e-28."""
+    return float(values.var(ddof=1)) if np.ptp(values) else 0.0
 
 
 def _student_quantile(freedom: float, level: float) -> float:

@@ -86,7 +86,7 @@ def _tests(
     judged = _judged("queries", queries, "queries", False)
     for row in judged:
         if {(row["task"], row["first"]), (row["task"], row["second"])} <= never:
-            row["different"] = False
+            row["different"] = None
             row["sentence"] = f"{row['first']} and {row['second']} cannot be compared: neither reached it"
     return _judged("accuracy", accuracy, "points", True), judged
 
@@ -100,7 +100,7 @@ def _judged(of: str, samples: list[tuple[str, str, str, Any, Any]], unit: str, h
         rows.append(
             {
                 "of": of, "task": task, "first": first, "second": second, "difference": test.difference, "p": test.p,
-                "holm": p, "different": bool(p <= stats.ALPHA), "sentence": sentence,
+                "holm": p, "different": bool(p <= stats.ALPHA) if p == p else None, "sentence": sentence,
             }
         )  # fmt: skip
     return rows

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -116,14 +117,14 @@ def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
 def _readable(path: Path, key: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise user_error(f"{path.name}: {key} cannot be read ({error})", _FORM, "write it with numpy.savez") from None
 
 
 def _check_form(path: Path, x: str, y: str) -> None:
     """Raise `UserError` where two arrays are no images with a label each, by what they declare."""
     (shape, pixels), (count, labels) = _header(path, x), _header(path, y)
-    if pixels != np.uint8 or len(shape) not in (3, 4) or 0 in shape[1:]:
+    if pixels != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
         raise user_error(
             f"{path.name}: {x} is {pixels} of shape {shape}",
             "images are uint8, 0 to 255, of shape [N, H, W] or [N, H, W, C]",

@@ -112,6 +112,8 @@ def bench(
     Example: singlepath bench --methods single-path,random,weaknas --task digits --seeds 3 --queries 100
     """
     values = dict(locals())
+    if out is not None and resume is not None:
+        raise user_error(f"--out {out} and --resume {resume}", "a resumed run stays where it is", "leave --out out")
     for module, extra in NEEDS:
         optional(module, extra)
     started, before = time.perf_counter(), times()

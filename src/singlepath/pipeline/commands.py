@@ -15,7 +15,7 @@ import typer
 
 from singlepath.costs import LatencyTable, count_costs, parse_budget
 from singlepath.costs.budget import resolve
-from singlepath.data import Data
+from singlepath.data import BUILTIN, Data
 from singlepath.errors import unknown, user_error
 from singlepath.export import FORMATS, Loaded, load_weights, save_weights
 from singlepath.export import predict as predict_images
@@ -59,6 +59,8 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     """The run folder of a command: a new one, or the one to go on with, whose options stand for those not given."""
     out, resume = values["out"], values["resume"]
     own = {k: v for k, v in values.items() if k not in ("out", "resume", "allow_changed")}
+    if isinstance(own.get("data"), Path) and str(own["data"]) in BUILTIN:
+        own["data"] = f"./{own['data']}"  # a folder that is called like a built-in set
     if out is not None and resume is not None:
         raise user_error(f"--out {out} and --resume {resume}", "a resumed run stays where it is", "leave --out out")
     check_names(own)

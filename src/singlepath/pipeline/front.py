@@ -12,11 +12,11 @@ from singlepath.costs import Budget, CostModel, LatencyTable, parse_budget
 from singlepath.costs.budget import resolve
 from singlepath.data.splits import generator
 from singlepath.errors import user_error
-from singlepath.pipeline.outcome import architecture_of, begun_by, update_result
+from singlepath.pipeline.outcome import architecture_of, update_result
 from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.searching import problem_of, searched_data
 from singlepath.pipeline.setup import best_device, cost_models, set_threads
-from singlepath.runs import load_checkpoint, read_config, read_json
+from singlepath.runs import begun_by, load_checkpoint, read_config, read_json
 from singlepath.search.base import Problem
 from singlepath.search.score_model import PartScore
 from singlepath.search.scoring import Scorer, drawn

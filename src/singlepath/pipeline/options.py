@@ -42,7 +42,7 @@ FinalEpochs = Annotated[
     int | None, typer.Option(min=1, help="passes over the images; by default 30 (base), 60 (full), 350 (single-path)")
 ]
 TrainEpochs = Annotated[int | None, typer.Option(min=1, help="epochs of the final trainings")]
-BatchSize = Annotated[int | None, typer.Option(min=1, help="images a step; by default chosen from their number")]
+BatchSize = Annotated[int | None, typer.Option(min=2, help="images a step; by default chosen from their number")]
 Limit = Annotated[int | None, typer.Option(min=1, help="use only so many training images")]
 RecipeName = Annotated[str, typer.Option(help="base (no tricks), full (with), or single-path (the paper's)")]
 Mode = Annotated[str, typer.Option(help="single-path, paper (the original's method), or random")]

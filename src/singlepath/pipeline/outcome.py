@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from singlepath.costs import Budget, CostModel, LatencyTable, activation_bytes, 
 from singlepath.data import Data
 from singlepath.errors import user_error
 from singlepath.pipeline.progress import note
-from singlepath.runs import read_config, read_json, write_json
+from singlepath.runs import begun_by, read_config, read_json, write_json
 from singlepath.spaces import Space, make
 
 OF_WEIGHTS = {"accuracy", "export", "seconds", "training"}
 
 __all__ = [
-    "architecture_of", "begun_by", "blocks_of", "cost_of", "going_on", "measured_holds", "put_aside", "read_result",
+    "architecture_of", "blocks_of", "cost_of", "going_on", "measured_holds", "put_aside", "read_result",
     "relative_improvement", "set_aside", "update_result",
 ]  # fmt: skip
 
@@ -55,12 +55,6 @@ def going_on(run: Path) -> str:
     if "network" in options:
         return f"give the run that this training belongs to: {run.parent}"
     return f"type: singlepath {begun_by(options)} --resume {run}"
-
-
-def begun_by(options: Mapping[str, Any]) -> str:
-    """The command whose options these are."""
-    marks = {"methods": "bench", "trials": "tune", "random": "design"}
-    return next((command for mark, command in marks.items() if mark in options), "search")
 
 
 def update_result(run: Path, **parts: Any) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def prepare(
     budget."""
     wanted = parse_budget(budget)
     first = make_space(space, **space_options)
-    if device_name != HOST and not counted(wanted):
+    if device_name != HOST and not counted(wanted) and not (run and run.has("table.json")):
         _ = device(device_name).table
     loaded = load_data(data, first, seed=seed, limit=limit)
     chosen = make_space(space, classes=len(loaded.classes), **space_options)

@@ -12,8 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from singlepath.errors import user_error
 from singlepath.report.numbers import number
+from singlepath.runs import begun_by
 
 __all__ = ["Metrics", "RunData", "Series", "load"]
 
@@ -69,6 +72,7 @@ class RunData:
         result: result.json as it stands, {} where there is none.
         search, train: the metrics of both loops; of a design, the found network's training.
         config: config.yaml as text, None where there is none.
+        command: the one that began the run, None where that is not known.
         problems: sentences about what could not be read.
     """
 
@@ -77,6 +81,7 @@ class RunData:
     search: Metrics = field(default_factory=Metrics)
     train: Metrics = field(default_factory=Metrics)
     config: str | None = None
+    command: str | None = None
     problems: tuple[str, ...] = ()
 
     def part(self, *keys: str) -> dict[str, Any]:
@@ -118,12 +123,22 @@ def load(run: Path) -> RunData:
     config = run / "config.yaml"
     text = config.read_text("utf-8", "replace")[:MAX_LINE] if config.is_file() else None
     own = list(_lines(run / "metrics.jsonl")) or list(_lines(run / "search" / "metrics.jsonl"))
-    apart = list(_lines(run / "train" / "metrics.jsonl")) or list(_lines(run / "networks/found/metrics.jsonl"))
+    folder = Path(str((result.get("training") or {}).get("name") or "train")).name
+    apart = list(_lines(run / folder / "metrics.jsonl")) or list(_lines(run / "networks/found/metrics.jsonl"))
     train = apart or [row for row in own if row.get("phase") == "train"]
     search = [row for row in own if row.get("phase") != "train"]
     if result.get("kind") == "train" and not train:
         train, search = search, []
-    return RunData(run.resolve().name, result, _metrics(search), _metrics(train), text, (problem,) if problem else ())
+    problems = (problem,) if problem else ()
+    return RunData(run.resolve().name, result, _metrics(search), _metrics(train), text, _command(text), problems)
+
+
+def _command(config: str | None) -> str | None:
+    try:
+        options = yaml.safe_load(config or "")["options"]
+        return None if "network" in options else begun_by(options)
+    except (yaml.YAMLError, TypeError, KeyError):
+        return None
 
 
 def _result(path: Path) -> tuple[dict[str, Any], str | None]:

@@ -26,6 +26,9 @@ FLAGS = (
     "seed",
 )
 FEWEST = 3  # random networks that a verdict is given on
+STUDENT = {
+    1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228,
+}  # fmt: skip
 KINDS = {"design": "Design", "search": "Search", "train": "Training"}
 
 
@@ -36,8 +39,8 @@ class Comparison:
     Attributes:
         improvement: relative improvement, per cent.
         verdict: ``same`` where the random networks are too few, where the found accuracy lies among theirs or within
-            one standard deviation of their mean, or where the test images are too few to tell it from that mean
-            (95 %); otherwise ``better`` or ``worse``.
+            what another of them would keep to in 95 of 100 cases (`reach`), or where the test images are too few to
+            tell it from that mean (95 %); otherwise ``better`` or ``worse``.
         why: of the verdict ``same``, in words.
     """
 
@@ -58,11 +61,20 @@ def comparison(run: RunData) -> Comparison | None:
     images = run.number("data", "test")
     if 0 < len(each) < FEWEST:
         return Comparison(improvement, "same", "too few of them to tell")
-    if (each and min(each) <= found <= max(each)) or abs(found - mean) <= spread:
+    if (each and min(each) <= found <= max(each)) or abs(found - mean) <= reach(len(each)) * spread:
         return Comparison(improvement, "same", "within their spread")
     if images and abs(found - mean) <= margin(found, images):
         return Comparison(improvement, "same", f"{images:.0f} test images are too few to tell")
     return Comparison(improvement, "better" if found > mean else "worse")
+
+
+def reach(count: int) -> float:
+    """Standard deviations from the mean of so many networks within which another of them lies in 95 of 100 cases:
+    Student's quantile times sqrt(1 + 1 / count)."""
+    if count < 2:
+        return 1.0
+    quantile = STUDENT.get(count - 1, 1.96 + 2.8 / (count - 1))  # from 11 degrees of freedom on within 0.02
+    return quantile * (1 + 1 / count) ** 0.5
 
 
 def title(run: RunData) -> str:
@@ -146,8 +158,11 @@ def margin(accuracy: float, images: float) -> float:
 
 
 def commands(run: RunData) -> list[str]:
-    """Command lines that repeat the run: from its configuration, and written out."""
-    kind = run.text("kind") or "design"
+    """Command lines that repeat the run, from its configuration or written out; or that goes on with one that has not
+    ended."""
+    if not run.result and run.command:
+        return [f"singlepath {run.command} --resume {shlex.quote(run.name)}"]
+    kind = run.text("kind") or run.command or "design"
     lines = [f"singlepath {kind} --config {shlex.quote(run.name + '/config.yaml')} --out AGAIN"] if run.config else []
     given = {key: value for key in FLAGS if (value := run.text("asked", key)) is not None}
     if given and not lines:  # some of the options only

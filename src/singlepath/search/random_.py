@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Method, Plan, Problem, State
 from singlepath.search.scoring import drawn, reason
@@ -26,15 +25,13 @@ def plan(problem: Problem, state: State) -> Plan:
 
 
 def step(problem: Problem, state: State, batch: Any) -> Mapping[str, Any]:
-    (found,), _ = drawn(problem, 1, generator(problem.seed, "random method"))
-    state["choices"] = list(found.choices)
     return {}
 
 
 def result(problem: Problem, state: State) -> Found:
-    architecture = Architecture(problem.space.id, tuple(state["choices"]))
-    filled = problem.budget.filled(problem.cost(architecture))
-    return Found(architecture, {"method": "random", "candidates": 1}, None if filled else reason(problem, architecture))
+    (found,), _ = drawn(problem, 1, generator(problem.seed, "random method"))
+    filled = problem.budget.filled(problem.cost(found))
+    return Found(found, {"method": "random", "candidates": 1}, None if filled else reason(problem, found))
 
 
 METHOD = Method(start, plan, step, result)
