@@ -115,6 +115,7 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     ),
     "threads": ([*QUICK, "--threads", 0], ["--threads 0", "1 or more", "type --threads"]),
     "epochs": ([*QUICK, "--epochs", 0], ["--epochs", "1", "singlepath search --help"]),
+    "a batch of one": ([*QUICK, "--batch-size", 1], ["--batch-size", "2", "singlepath search --help"]),
     "number": ([*QUICK, "--epochs", "many"], ["--epochs", "integer", "singlepath search --help"]),
     "seed": ([*QUICK, "--seed", -1], ["--seed", "0", "singlepath search --help"]),
     "limit": ([*SMALL, "--limit", 5], ["limit of 5 images for 10 classes", "type --limit 20"]),

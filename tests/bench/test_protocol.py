@@ -29,6 +29,7 @@ from singlepath.bench.summary import summarise
 from singlepath.bench.tabular import RUN, facts_of, opened, protocol_of
 from singlepath.bench.tasks import load_task
 from singlepath.errors import UserError
+from singlepath.report.bench_page import render_bench
 from singlepath.search.query_methods import make_method
 from singlepath.search.weaknas import WeakNas
 
@@ -113,6 +114,12 @@ def test_random_networks_are_distinct_and_the_same_ones_however_many(tmp_path: P
 # -- cost -------------------------------------------------------------------------------------------------------------
 
 
+def test_one_run_of_each_says_nothing_of_a_difference(tmp_path: Path) -> None:
+    summary = judged(filled(tmp_path, comparison(["random", "local"], seeds=1)))
+    assert summary["tests"] and all(row["different"] is None for row in summary["tests"] if row["of"] == "accuracy")
+    assert "not different from it" not in render_bench(summary)
+
+
 def test_tuning_is_counted(tmp_path: Path) -> None:
     found = filled(tmp_path, comparison(["random", "local", "evolution"], tuning={"evolution": 70}))
     summary = judged(found)
@@ -124,6 +131,11 @@ def test_tuning_is_counted(tmp_path: Path) -> None:
         n = 100 if row["method"] == "evolution" else 30
         expected = stats.expected_best_without_replacement(table.validation, n, reads=table.test())
         assert row["random_at_equal_cost"]["mean"] == pytest.approx(expected)
+    scaled = "weaknas(scale=(90, 5))"
+    (mine,) = (c for c in contenders_of(["random", scaled], {scaled.replace("(90, 5)", "[90, 5]"): 9}) if c.tuning)
+    tried = filled(tmp_path / "scaled", comparison(["random", scaled], tuning={mine.name: 9}))
+    assert {name_of(r.trial) for r in tried if r.trial.method == "weaknas"} == {mine.name}
+    assert all(r.spent("queries", "tuning") == 9 for r in tried if r.trial.method == "weaknas"), "one name for both"
     assert {c.name: c.tuning for c in contenders_of(["random", "weaknas", "local"], 9)} == {
         "random": 0, "weaknas": 9, "local": 9,
     }, "random search has nothing to tune"  # fmt: skip

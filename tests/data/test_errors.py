@@ -96,6 +96,7 @@ def test_test_arrays_of_another_form_are_found_out_at_once(tmp_path: Path) -> No
     for more, says in (
         ({"x_test": pixels / 255.0, "y_test": labels}, "x_test is float64"),
         ({"x_test": pixels, "y_test": labels[:5]}, "y_test is int64 with 5 values for 30 images"),
+        ({"x_test": pixels[:0], "y_test": labels[:0]}, "x_test is uint8 of shape (0, "),
         ({"x_test": pixels}, "x_test but no y_test"),
         ({"y_val": labels}, "y_val but no x_val"),
     ):
@@ -147,6 +148,11 @@ def test_arrays_that_cannot_be_used(tmp_path: Path) -> None:
     refused(stored(x=pixels, y=labels[:5]), "5 values for 30 images")
     refused(stored(x=pixels, y=np.array([{}] * 30, dtype=object)), "Python objects")
     refused(stored(x_train=pixels, y_train=labels, x_val=pixels, y_val=labels + 1), "label 3", "0 to 2")
+    np.savez_compressed(path, x=pixels, y=labels)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 3 : len(damaged) // 2] = bytes(len(damaged) // 2 - len(damaged) // 3)
+    path.write_bytes(damaged)
+    refused(path, "cannot be read", "numpy.savez")
     path.write_bytes(b"PK not a zip")
     refused(path, "cannot be read", "numpy.savez")
     np.savez(tmp_path / "b.npz", x=pixels, y=labels)

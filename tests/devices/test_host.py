@@ -141,3 +141,8 @@ def test_hardware_names_no_machine(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n")
     assert cpu_name(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz"
     assert cpu_name(tmp_path / "absent")
+    arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n"
+    (tmp_path / "cpuinfo").write_text(arm)
+    assert cpu_name(tmp_path / "cpuinfo") == f"{platform.machine()} 0x41 0xd0c", "all such machines are not one"
+    (tmp_path / "cpuinfo").write_text(arm + "Model\t\t: Some Board 4\n")
+    assert cpu_name(tmp_path / "cpuinfo") == "Some Board 4"

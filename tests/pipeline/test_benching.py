@@ -11,6 +11,7 @@ import pytest
 from tests.pipeline.helpers import printed, run
 
 from singlepath.bench.records import read
+from singlepath.errors import UserError
 from singlepath.pipeline.benching import bench, in_words, split_texts
 
 TOY = ["bench", "--task", "toy", "--seeds", 3, "--queries", 25, "--networks", 4]
@@ -162,6 +163,11 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     "factor": (["--ablate", "weaknas", "--factors", "bach"], ["unknown setting of weaknas 'bach'", "batch"]),
     "resume": (["--resume", "no/run"], ["no/run"]),
 }  # fmt: skip
+
+
+def test_a_resumed_bench_stays_where_it_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a resumed run stays where it is; leave --out out"):
+        bench(out=tmp_path / "a", resume=tmp_path / "b")
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -67,12 +67,20 @@ def test_a_budget_in_ms_is_kept_on_the_machine_as_it_is_now(tmp_path: Path, drif
     assert design_again(folder)["architecture"] == found["architecture"], "once"
 
 
+def test_a_random_network_is_one_of_the_new_budget(tmp_path: Path, drifting: dict[str, Any]) -> None:
+    drifting["drift"] = 1.3
+    limit = 0.6 * timed(1.0).costs(make(SPACE)).largest
+    found = design(tmp_path / "run", "--device", given(tmp_path), "--budget", f"{limit}ms", "--mode", "random")
+    assert 0.9 * limit <= found["predicted"] <= limit
+
+
 def test_what_is_being_compared_stays(tmp_path: Path, drifting: dict[str, Any]) -> None:
     """Killed in the trainings and gone on with when the machine is busier: the networks are those that were begun."""
     drifting["drift"] = 1.05
     folder, file = tmp_path / "run", given(tmp_path)
     found = design(folder, "--device", file, "--budget", "70%")
     (folder / "summary.json").unlink()
+    file.unlink()  # the run has its own
     drifting["drift"] = 3.0
     assert design_again(folder)["architecture"] == found["architecture"] and not drifting["asked"]
     assert LatencyTable.load(folder / "table.json") == timed(1.0)

@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -178,6 +178,16 @@ def test_a_run_that_was_interrupted_says_how_it_goes_on(tmp_path: Path, options:
         assert says in refused("search", "--resume", tmp_path / "run")
     (tmp_path / "empty").mkdir()
     assert "give a folder that search or design made" in refused("train", tmp_path / "empty")
+
+
+def test_a_folder_called_like_a_built_in_set_is_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    how: dict[str, Any] = {"space": SPACE, "budget": "0.9MMACs", "quick": True, "mode": "random"}
+    singlepath.search(data=cast(Any, Path("digits")), out=tmp_path / "own", **how)
+    singlepath.search(data="digits", out=tmp_path / "built in", limit=100, **how)
+    classes = [json.loads((tmp_path / f / "data.json").read_text())["classes"] for f in ("own", "built in")]
+    assert classes[0] == ["a", "b", "c"] and len(classes[1]) == 10
 
 
 def test_a_spoilt_result_is_named(life: Path) -> None:
