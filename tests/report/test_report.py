@@ -307,8 +307,15 @@ def test_a_network_like_the_random_ones_is_seldom_called_different(count: int) -
 )
 def test_a_run_that_has_not_ended_is_gone_on_with(tmp_path: Path, options: dict[str, Any], command: str) -> None:
     run = synthetic.write(tmp_path / "run", None, [])
-    (run / "config.yaml").write_text(json.dumps({"options": options}))
+    (run / "config.yaml").write_text(json.dumps({"options": {"data": "photos", **options}}))
     assert f"singlepath {command} --resume run" in words(write_report(run).read_text("utf-8"))
+    if command == "design":
+        (run / "result.json").write_text(json.dumps(synthetic.result() | {"kind": "search"}))  # now it trains
+        assert "singlepath design --resume run" in words(write_report(run).read_text("utf-8"))
+    for spoilt in ("{options: {data: x}", "when: 2001-99-99", "[" * 5000, "options: 3", ""):
+        (run / "config.yaml").write_text(spoilt)
+        (run / "result.json").write_text(json.dumps({"kind": "search", "training": "x"}))
+        assert "--resume" not in words(write_report(run).read_text("utf-8"))
 
 
 def test_other_costs_have_their_units() -> None:

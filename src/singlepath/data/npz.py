@@ -128,7 +128,7 @@ def _check_form(path: Path, x: str, y: str) -> None:
         raise user_error(
             f"{path.name}: {x} is {pixels} of shape {shape}",
             "images are uint8, 0 to 255, of shape [N, H, W] or [N, H, W, C]",
-            "store it as such, for example (255 * x).astype('uint8')",
+            "store it as such, for example (255 * x).astype('uint8'), and leave empty arrays out",
         )
     values = int(np.prod(count, dtype=object))
     if values != shape[0] or labels.kind not in "iuU":

@@ -60,14 +60,16 @@ def search_estimate(space: Space, images: int | None, held_out: int | None, seed
     }  # fmt: skip
 
 
-def scored_images(passes: int, held_out: int) -> int:
-    """Forward passes of single images with which a search of so many training passes scores networks."""
-    return candidates_for(passes, held_out) * (RECALIBRATION + min(HELD_OUT, held_out))
+def scored_images(passes: int, held_out: int, networks: int | None = None) -> int:
+    """Forward passes of single images with which a search of so many training passes scores networks, by default as
+    many as it chooses."""
+    networks = candidates_for(passes, held_out) if networks is None else networks
+    return networks * (RECALIBRATION + min(HELD_OUT, held_out))
 
 
-def search_seconds(each: float, passes: int, held_out: int) -> float:
+def search_seconds(each: float, passes: int, held_out: int, networks: int | None = None) -> float:
     """Seconds of a search, its scoring included, where a training pass of one image takes `each`."""
-    return each * (passes + TOGETHER * scored_images(passes, held_out))
+    return each * (passes + TOGETHER * scored_images(passes, held_out, networks))
 
 
 def seconds_per_image(space: Space, seed: int) -> float:

@@ -19,7 +19,7 @@ from singlepath.pipeline import comparing, finishing
 from singlepath.pipeline.checking import search_seconds, seconds_per_image
 from singlepath.pipeline.outcome import random_parts, relative_improvement, set_aside, update_result
 from singlepath.pipeline.progress import note, timing_progress
-from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, was_retimed
+from singlepath.pipeline.searching import data_limit, prepared_in, retimed, search_in, search_settings, was_retimed
 from singlepath.pipeline.setup import Prepared, best_device, cost_models, seconds, set_threads
 from singlepath.pipeline.trainings import WEIGHTS, Job, parallel, recipe_for, train_all
 from singlepath.report import write_report
@@ -63,8 +63,8 @@ def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
 def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, Any]:
     """The options with the epochs that a time limit leaves; they are kept, so that a resumed run has the same.
 
-    A third of the limit goes to the search, its scoring included, and half to the trainings; the rest is for measuring,
-    export and surprises.
+    A third of the limit goes to the search, its scoring included (not a perturbation's fine-tuning), and half to the
+    trainings; the rest is for measuring, export and surprises.
     """
     if not options["time_limit"]:
         return options
@@ -72,12 +72,13 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
         limit, each = seconds(options["time_limit"]), seconds_per_image(made.space, options["seed"])
         trained = options["random"] + 1 + len(comparing.BASELINES)
         at_once = parallel(trained, set_threads(options["threads"]))
-        images, held_out = len(made.data.train), len(made.data.val)
+        images, held_out, settings = len(made.data.train), len(made.data.val), search_settings(options)
+        networks = 2 if settings.get("select") == "gates" else settings.get("candidates")
 
         def takes(epochs: int) -> float:
             if options["mode"] != "single-path":
                 return each * epochs * images
-            return search_seconds(each, epochs * images * CHILDREN, held_out)
+            return search_seconds(each, epochs * images * CHILDREN, held_out, networks)
 
         search = max((e for e in range(1, MOST_EPOCHS + 1) if takes(e) <= limit / 3), default=1)
         train = int(limit / 2 / each / len(made.data.all_train) / trained * at_once)

@@ -12,11 +12,11 @@ from singlepath.costs import Budget, CostModel, LatencyTable, parse_budget
 from singlepath.costs.budget import resolve
 from singlepath.data.splits import generator
 from singlepath.errors import user_error
-from singlepath.pipeline.outcome import architecture_of, update_result
+from singlepath.pipeline.outcome import architecture_of, read_result, update_result
 from singlepath.pipeline.progress import note, progress
 from singlepath.pipeline.searching import problem_of, searched_data
 from singlepath.pipeline.setup import best_device, cost_models, set_threads
-from singlepath.runs import begun_by, load_checkpoint, read_config, read_json
+from singlepath.runs import begun_by, load_checkpoint, read_json
 from singlepath.search.base import Problem
 from singlepath.search.score_model import PartScore
 from singlepath.search.scoring import Scorer, drawn
@@ -41,7 +41,7 @@ def supernet_of(run: Path, space: Any) -> Supernet:
     if saved is None or "thresholds" not in saved["supernet"]:
         raise user_error(
             f"{run} holds no supernet", "a finished search of --mode single-path keeps one",
-            f"type: singlepath {begun_by(read_config(run)['options'])} --config {run} --mode single-path --out NEW",
+            f"type: singlepath {begun_by(read_result(run)['options'])} --config {run} --mode single-path --out NEW",
         )  # fmt: skip
     supernet = Supernet(space)
     supernet.load_state_dict(saved["supernet"])

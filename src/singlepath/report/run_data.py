@@ -123,8 +123,10 @@ def load(run: Path) -> RunData:
     config = run / "config.yaml"
     text = config.read_text("utf-8", "replace")[:MAX_LINE] if config.is_file() else None
     own = list(_lines(run / "metrics.jsonl")) or list(_lines(run / "search" / "metrics.jsonl"))
-    folder = Path(str((result.get("training") or {}).get("name") or "train")).name
-    apart = list(_lines(run / folder / "metrics.jsonl")) or list(_lines(run / "networks/found/metrics.jsonl"))
+    own_training = result.get("training")
+    named = own_training.get("name") if isinstance(own_training, dict) else None
+    places = [Path(str(named)).name] if named else ["networks/found", "train"]
+    apart = next((rows for place in places if (rows := list(_lines(run / place / "metrics.jsonl")))), [])
     train = apart or [row for row in own if row.get("phase") == "train"]
     search = [row for row in own if row.get("phase") != "train"]
     if result.get("kind") == "train" and not train:
@@ -136,8 +138,8 @@ def load(run: Path) -> RunData:
 def _command(config: str | None) -> str | None:
     try:
         options = yaml.safe_load(config or "")["options"]
-        return None if "network" in options else begun_by(options)
-    except (yaml.YAMLError, TypeError, KeyError):
+        return begun_by(options) if {"data", "methods"} & {*options} else None  # others are of a part of a run
+    except (yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError):
         return None
 
 

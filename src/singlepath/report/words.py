@@ -160,9 +160,10 @@ def margin(accuracy: float, images: float) -> float:
 def commands(run: RunData) -> list[str]:
     """Command lines that repeat the run, from its configuration or written out; or that goes on with one that has not
     ended."""
-    if not run.result and run.command:
+    kind = run.text("kind")
+    if run.command and kind != run.command:  # a search's result is there while a design goes on
         return [f"singlepath {run.command} --resume {shlex.quote(run.name)}"]
-    kind = run.text("kind") or run.command or "design"
+    kind = kind or "design"
     lines = [f"singlepath {kind} --config {shlex.quote(run.name + '/config.yaml')} --out AGAIN"] if run.config else []
     given = {key: value for key in FLAGS if (value := run.text("asked", key)) is not None}
     if given and not lines:  # some of the options only

@@ -53,6 +53,8 @@ def selection_settings(text: str) -> dict[str, Any]:
     if name not in SELECTIONS:
         raise unknown("select", name, SELECTIONS, "--select")
     known = OPTIONS.get(name, ("candidates",))
+    if given and not known:
+        raise user_error(f"select {text!r}", f"{name} takes no options", f"type --select {name}")
     for key, value in given.items():
         if key not in known:
             raise unknown(f"option of selection {name}", key, known, "--select")

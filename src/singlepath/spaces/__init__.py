@@ -51,7 +51,9 @@ def make(text: str, **options: Any) -> Space:
     except TypeError:
         raise user_error(f"space {text!r} with {merged}", f"allowed: {parameters}", f"type --space {name}") from None
     if not space.searchable:
-        raise user_error(f"space {space.id}", "every layer has one option, so there is nothing to search", "leave some")
+        raise user_error(
+            f"space {space.id}", "every layer has one option, so there is nothing to search", "type --kernels 3,5"
+        )
     return space
 
 
