@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[list[object], list[str]]] = {
     "select's option": (
         [*QUICK, "--select", "score(fine_tune=20)"], ["option of selection score", "'fine_tune'", "candidates"],
     ),
-    "select without options": ([*QUICK, "--select", "gates(candidates=5)"], ["gates takes no options", "--select gates"]),
+    "select without": ([*QUICK, "--select", "gates(candidates=5)"], ["gates takes no options", "type --select gates"]),
     "select's number": (
         [*QUICK, "--select", "perturbation(fine_tune=0.5)"],
         ["fine_tune 0.5 of selection perturbation", "1 or more", "type --select 'perturbation(fine_tune=100)'"],
