@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -171,9 +171,9 @@ def test_searches_that_take_turns_on_one_pool_do_not_disturb_each_other() -> Non
     assert states == alone
 
 
+@dataclass(frozen=True)
 class Stuck:
-    def __init__(self, proposals: list[list[int]]) -> None:
-        self.proposals = copy.deepcopy(proposals)
+    proposals: list[list[int]]
 
     def propose(self, pool: Pool, state: State, rng: np.random.Generator) -> list[int]:
         return self.proposals.pop(0)
@@ -182,7 +182,7 @@ class Stuck:
 @pytest.mark.parametrize("proposals", [[[1, 1]], [[1], [1]], [[]]])
 def test_a_method_that_repeats_itself_or_gives_up_is_refused(proposals: list[list[int]]) -> None:
     task = load_task("toy", NOWHERE)
-    method: QueryMethod = Stuck(proposals)
+    method: QueryMethod = Stuck(copy.deepcopy(proposals))
     with pytest.raises(ValueError, match="proposed"):
         run_queries(method, task.pool, lambda i: 0.0, begin(0, 10))
 

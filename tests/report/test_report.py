@@ -312,7 +312,8 @@ def test_a_run_that_has_not_ended_is_gone_on_with(tmp_path: Path, options: dict[
     if command == "design":
         (run / "result.json").write_text(json.dumps(synthetic.result() | {"kind": "search"}))  # now it trains
         assert "singlepath design --resume run" in words(write_report(run).read_text("utf-8"))
-    for spoilt in ("{options: {data: x}", "when: 2001-99-99", "[" * 5000, "options: 3", ""):
+    training, trial = "{options: {network: ds_r1, data: x}}", "{options: {mode: paper, lambda: 1}}"
+    for spoilt in (training, trial, "{options: {data: x}", "when: 2001-99-99", "[" * 5000, "options: 3", ""):
         (run / "config.yaml").write_text(spoilt)
         (run / "result.json").write_text(json.dumps({"kind": "search", "training": "x"}))
         assert "--resume" not in words(write_report(run).read_text("utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 from tests.search.pools import CODES, SIZES, bowl, number, pool, searched
@@ -88,11 +90,11 @@ def test_mutants_change_as_many_decisions_as_asked() -> None:
     assert ((mutants(code, (3, 2, 1, 4), 9, np.random.default_rng(0)) != code).sum(1) == 3).all()
 
 
+@dataclass(frozen=True)
 class Recorder:
     """Proposes the next three candidates, and keeps what it was given."""
 
-    def __init__(self) -> None:
-        self.calls: list[tuple[int, float]] = []
+    calls: list[tuple[int, float]] = field(default_factory=list)
 
     def propose(self, pool: Pool, state: State, rng: np.random.Generator) -> list[int]:
         self.calls.append((len(state["asked"]), rng.random()))

@@ -39,7 +39,7 @@ def ablation(text: str, pool: Pool, factors: Sequence[str] = ()) -> list[str]:
         UserError: an unknown method or setting; a method without settings.
     """
     name, given = parse_id(text, "methods")
-    settings = asdict(make_method(text))  # type: ignore[call-overload]
+    settings = asdict(make_method(text))
     if not settings:
         raise user_error(f"an ablation of {name}", f"{name} has no settings", "type --ablate weaknas")
     for factor in factors:

@@ -109,7 +109,7 @@ def contender(text: str, tuning: float = 0) -> Contender:
         if settings.keys() != OWN_SETTINGS.keys() or settings["select"] not in SELECTS:
             raise user_error(text, f"{OURS} has select={' or '.join(SELECTS)}", f"type --methods {OURS}")
     else:
-        settings = plain(asdict(make_method(text)))  # type: ignore[call-overload]
+        settings = plain(asdict(make_method(text)))
     return Contender(_named(name, settings), name, settings, tuning)
 
 
@@ -122,7 +122,7 @@ def _named(method: str, settings: Mapping[str, Any]) -> str:
     """The method with those settings that are not its defaults."""
     defaults = OWN_SETTINGS if method == OURS else {}
     if method in QUERY_METHODS:
-        defaults = asdict(QUERY_METHODS[method]())  # type: ignore[call-overload]
+        defaults = asdict(QUERY_METHODS[method]())
     own = {key: value for key, value in settings.items() if key not in defaults or value != defaults[key]}
     inner = ", ".join(f"{key}={_shown(value)}" for key, value in sorted(own.items()))
     return f"{method}({inner})" if inner else method

@@ -112,8 +112,7 @@ def bench(
     Example: singlepath bench --methods single-path,random,weaknas --task digits --seeds 3 --queries 100
     """
     values = dict(locals())
-    if out is not None and resume is not None:
-        raise user_error(f"--out {out} and --resume {resume}", "a resumed run stays where it is", "leave --out out")
+    o.check_place(out, resume)
     for module, extra in NEEDS:
         optional(module, extra)
     started, before = time.perf_counter(), times()

@@ -61,8 +61,7 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     own = {k: v for k, v in values.items() if k not in ("out", "resume", "allow_changed")}
     if isinstance(own.get("data"), Path) and str(own["data"]) in BUILTIN:
         own["data"] = f"./{own['data']}"  # a folder that is called like a built-in set
-    if out is not None and resume is not None:
-        raise user_error(f"--out {out} and --resume {resume}", "a resumed run stays where it is", "leave --out out")
+    o.check_place(out, resume)
     check_names(own)
     o.check_numbers(command, values)
     if resume is not None and (Path(resume) / "config.yaml").is_file():

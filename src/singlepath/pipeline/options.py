@@ -80,6 +80,12 @@ def out_of_bounds(kind: Any, value: Any) -> str | None:
     return None
 
 
+def check_place(out: Path | None, resume: Path | None) -> None:
+    """Raise `UserError` where a run is to be gone on with and to be made."""
+    if out is not None and resume is not None:
+        raise user_error(f"--out {out} and --resume {resume}", "a resumed run stays where it is", "leave --out out")
+
+
 def no_number(kind: Any, value: Any) -> str | None:
     """What an option of this type allows, where the type is a number's and the value is of another; NumPy's numbers are
     of another, since a run's options are kept as plain text."""

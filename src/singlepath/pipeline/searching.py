@@ -147,8 +147,7 @@ def kept(run: Run, made: Prepared) -> Found | None:
     if not run.has("found.json"):
         return None
     saved = run.read("found.json")
-    before = saved.pop("budget")
-    if before != budget_of(made)[: len(before)]:
+    if saved.pop("budget") != budget_of(made):
         return None
     return Found(Architecture.from_dict(saved.pop("architecture")), **saved)
 

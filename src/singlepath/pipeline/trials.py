@@ -123,7 +123,7 @@ class Trials:
             chosen = read_off(problem, [problem.space.indices(found.architecture), *state["said"]])
             scorer = scorer_of(self.problem, self.mode, state)  # the same images for every trial
             cost, entropy = problem.cost(chosen), scorer(chosen)
-            if not math.isfinite(entropy):
+            if not math.isfinite(entropy):  # before a checkpoint says that the trial has ended
                 raise SinglepathError("the network's held-out cross-entropy is not a finite number")
             outcome = Outcome(cost, entropy, state["passes"] + scored_passes(scorer), chosen.choices)
             run.save({"supernet": dict(METHODS[self.mode].weights(state))}, 0, "supernet")

@@ -101,7 +101,7 @@ def tune_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
         raise nothing_below(run, made.budget, tuning, found.trials)
     keep_chosen(run.path, options, made, trials, found)
     parts = tuning_parts(options["mode"], made, tuning, found)
-    update_result(run.path, kind="tune", tuning=parts)
+    update_result(run.path, kind="tune", tuning=parts)  # the direct search is long, and may be interrupted
     if options["compare"]:
         parts["direct"] = compared(run, options, made, tuning.ledger.spent, found)
     update_result(run.path, kind="tune", tuning=parts)

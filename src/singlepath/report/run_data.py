@@ -138,7 +138,8 @@ def load(run: Path) -> RunData:
 def _command(config: str | None) -> str | None:
     try:
         options = yaml.safe_load(config or "")["options"]
-        return begun_by(options) if {"data", "methods"} & {*options} else None  # others are of a part of a run
+        whole = {"data", "methods"} & {*options} and "network" not in options  # a training or a trial is a part of one
+        return begun_by(options) if whole else None
     except (yaml.YAMLError, TypeError, KeyError, ValueError, RecursionError):
         return None
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -156,6 +156,8 @@ class QueryMethod(Protocol):
     `propose` returns candidates never asked before, at least one while there are any, and may keep plain values of its
     own in the state. What exceeds the budget is cut off.
     """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def propose(self, pool: Pool, state: State, rng: np.random.Generator) -> Sequence[int]: ...
 
