@@ -10,17 +10,19 @@ reduced protocol is the same for all: CIFAR-10, `--images` training images of 32
 fifth of them out, final networks train on all), recipe `base` in batches of 64, `--search-epochs` and `--epochs`
 epochs. Test images are read once, when everything is trained. Printed: relative improvement (RI) over the random
 networks of the same space, `with` against `without`, where SE stands and what share of the latency it takes. With
---contrast N the first N seeds also train the found network without its SE, and with SE in all of its layers.
+--contrast N the first N seeds also train the found network without its SE, and with SE in all of its layers; with
+--repeats R these three networks are trained with R seeds each, which tells what SE does from a training's luck.
 
 Resumable: searches, trainings and figures are files under `--out`; what was interrupted goes on.
 
     python benchmarks/se_study.py --json
-    python benchmarks/se_study.py --contrast 1 --json
+    python benchmarks/se_study.py --contrast 3 --repeats 3 --json
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -125,13 +127,14 @@ class Protocol:
 
 
 class Contender(NamedTuple):
-    """A network of one seed and space, and its predicted latency in ms."""
+    """A network of one seed and space, its predicted latency in ms, and which of its trainings it is."""
 
     seed: int
     space: str
     name: str
     architecture: Architecture
     ms: float
+    repeat: int = 0
 
 
 def say(text: str) -> None:
@@ -169,8 +172,8 @@ def with_se(space: Space, architecture: Architecture, ratio: float | None) -> Ar
     return space.architecture([layer.options.index(changed(layer.options[i])) for layer, i in pairs])
 
 
-def contenders(protocol: Protocol, seed: int, data: Data, contrast: bool) -> list[Contender]:
-    """The networks of a seed: found, random, and for the contrast changed ones."""
+def contenders(protocol: Protocol, seed: int, data: Data, contrast: bool, repeats: int) -> list[Contender]:
+    """The networks of a seed: found, random, and for the contrast changed ones, `repeats` trainings of each."""
     made: list[Contender] = []
     for name, space in protocol.spaces.items():
         costs, limit = protocol.costs(name), protocol.budget(name).limit
@@ -184,16 +187,19 @@ def contenders(protocol: Protocol, seed: int, data: Data, contrast: bool) -> lis
         if contrast and name == WITH:
             networks |= {REMOVED: with_se(space, found, None), EVERYWHERE: with_se(space, found, RATIOS[1])}
         made += [Contender(seed, name, n, a, costs.of(space.indices(a))) for n, a in networks.items()]
-    return made
+    changed = [c for c in made if contrast and c.space == WITH and c.name.startswith("found")]
+    return made + [c._replace(repeat=r) for r in range(1, repeats) for c in changed]
 
 
 def job_of(protocol: Protocol, contender: Contender) -> Job:
     """Its training; equal networks of a seed share one."""
     spec = protocol.spaces[contender.space].network(contender.architecture)
     recipe = get_recipe("base").fitted(protocol.images, protocol.epochs, BATCH)
-    folder = protocol.folder / f"train-{contender.seed}-{digest(spec.string())}"
+    again = f"-{contender.repeat}" if contender.repeat else ""
+    folder = protocol.folder / f"train-{contender.seed}-{digest(spec.string())}{again}"
+    training_seed = contender.seed + 1_000 * contender.repeat
     return Job(
-        folder.name, folder, spec, recipe, contender.seed, str(protocol.source), protocol.images, contender.seed, 1
+        folder.name, folder, spec, recipe, training_seed, str(protocol.source), protocol.images, contender.seed, 1
     )
 
 
@@ -218,7 +224,8 @@ def row_of(protocol: Protocol, c: Contender) -> Row:
     names = [layer.name for layer in space.searchable]
     plain = costs.of(space.indices(with_se(space, c.architecture, None)))
     return {
-        "seed": c.seed, "space": c.space, "name": c.name, "network": space.string(c.architecture), "ms": c.ms,
+        "seed": c.seed, "space": c.space, "name": c.name, "repeat": c.repeat, "ms": c.ms,
+        "network": space.string(c.architecture),
         "over": not protocol.budget(c.space).holds(c.ms), "layers": sum(t != SKIP for t in c.architecture.choices),
         "se": {n: o.se for n, o in zip(names, options, strict=True) if o.se}, "se_ms": c.ms - plain,
     }  # fmt: skip
@@ -256,7 +263,7 @@ def verdict(lower: float, upper: float) -> str:
 def accuracies(rows: Sequence[Row], space: str, kind: str, seed: int | None = None) -> np.ndarray:
     """Per cent, of the found or the random networks of a space."""
     mine = [r for r in rows if r["space"] == space and r["name"].startswith(kind) and seed in (None, r["seed"])]
-    return 100 * np.array([r["accuracy"] for r in mine if r["name"] not in (REMOVED, EVERYWHERE)])
+    return 100 * np.array([r["accuracy"] for r in mine if r["name"] not in (REMOVED, EVERYWHERE) and not r["repeat"]])
 
 
 def summary(rows: Sequence[Row], space: str, seeds: Sequence[int]) -> Row:
@@ -281,11 +288,33 @@ def summary(rows: Sequence[Row], space: str, seeds: Sequence[int]) -> Row:
 def compared(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
     """Found with SE less found without, points of accuracy, paired by seed."""
     gaps = [float(np.subtract(*(accuracies(rows, s, "found", seed)[0] for s in (WITH, WITHOUT)))) for seed in seeds]
+    return {"by_seed": gaps} | judged(gaps)
+
+
+def judged(gaps: Sequence[float]) -> Row:
+    """The mean of gaps, its interval and the verdict."""
     mean, lower, upper = interval(gaps)
-    return {
-        "by_seed": gaps, "mean": mean, "interval": [lower, upper] if len(gaps) > 1 else None,
-        "verdict": verdict(lower, upper),
-    }  # fmt: skip
+    bounds = [lower, upper] if len(gaps) > 1 else None
+    return {"mean": mean, "interval": bounds, "verdict": verdict(lower, upper)}
+
+
+def contrasted(rows: Sequence[Row], contrast: str) -> Row | None:
+    """The found network less its contrast, points of accuracy: a seed's mean over its trainings and the standard error
+    of that; over the seeds Student's interval. None where there is no contrast."""
+
+    def trained(name: str, seed: int) -> np.ndarray:
+        mine = [r for r in rows if r["space"] == WITH and r["name"] == name and r["seed"] == seed]
+        return 100 * np.array([r["accuracy"] for r in sorted(mine, key=lambda r: r["repeat"])])
+
+    by_seed = []
+    for seed in sorted({r["seed"] for r in rows if r["name"] == contrast}):
+        found, other = trained("found", seed), trained(contrast, seed)
+        error = math.hypot(*(np.std(v, ddof=1) / len(v) ** 0.5 for v in (found, other))) if len(found) > 1 else None
+        gap = float(found.mean() - other.mean())
+        by_seed.append(dict(seed=seed, found=found.tolist(), contrast=other.tolist(), gap=gap, error=error))
+    if not by_seed:
+        return None
+    return {"by_seed": by_seed} | judged([s["gap"] for s in by_seed])
 
 
 def bounds(interval: Sequence[float] | None) -> str:
@@ -300,7 +329,7 @@ def show(rows: Sequence[Row], found: dict[str, Row], against: Row, limit: float,
     shown += [[f"{name}, mean", f["found"], f["random"], f["random_sd"], f["ri"]] for name, f in found.items()]
     cells = [[r[0], *(f"{v:.2f}" for v in r[1:])] for r in shown]
     print(table(["test accuracy, %", "found", "random", "sd of random", "RI, %"], cells), "\n")
-    for row in [r for r in rows if r["name"].startswith("found")]:
+    for row in [r for r in rows if r["name"].startswith("found") and not r["repeat"]]:
         where = ", ".join(f"{layer}: {ratio:g}" for layer, ratio in row["se"].items()) or "nowhere"
         share = f"{row['se_ms'] / row['ms']:.1%} of the latency" if row["se"] else ""
         print(
@@ -313,6 +342,12 @@ def show(rows: Sequence[Row], found: dict[str, Row], against: Row, limit: float,
         print(f"{name}: RI {f['ri']:.2f} %{bounds(f['ri_interval'])}: {f['verdict']} over {len(f['by_seed'])} seeds{p}")
     gap = f"{against['mean']:+.2f} points{bounds(against['interval'])}"
     print(f"found with SE less found without: {gap}: {against['verdict']}")
+    for name in (REMOVED, EVERYWHERE):
+        if contrast := contrasted(rows, name):
+            errors = ["" if s["error"] is None else f" ± {s['error']:.2f}" for s in contrast["by_seed"]]
+            gaps = ", ".join(f"{s['gap']:+.2f}{e}" for s, e in zip(contrast["by_seed"], errors, strict=True))
+            mean = f"mean {contrast['mean']:+.2f}{bounds(contrast['interval'])}: {contrast['verdict']}"
+            print(f"found less {name}, points by seed: {gaps}; {mean}")
     off = ", ".join(f"{n} {v:.3f}" for n, v in ratios.items())
     print(f"budget {limit:.4f} ms; measured over predicted latency: {off}\n")
 
@@ -332,6 +367,7 @@ def main() -> int:
     add("--share", type=float, default=0.6, help="the budget, of the largest network's latency without SE")
     add("--networks", type=int, default=3, help="random networks of each space a seed")
     add("--contrast", type=int, default=0, metavar="N", help="seeds that train the found network with SE changed too")
+    add("--repeats", type=int, default=1, metavar="R", help="trainings of the found network and of those changed ones")
     add("--out", type=Path, default=Path("runs/se-study"))
     add("--data", type=Path, default=Path(os.environ.get("SINGLEPATH_DATA", "../shared/data")))
     args = options.parse_args()
@@ -342,20 +378,22 @@ def main() -> int:
     made: list[Contender] = []
     for seed in seeds:
         data = protocol.data(seed)
-        mine = contenders(protocol, seed, data, seed - args.seed < args.contrast)
+        mine = contenders(protocol, seed, data, seed - args.seed < args.contrast, args.repeats)
         for number, contender in enumerate(mine, start=1):
             train_one(job_of(protocol, contender), data, show=False)
             say(f"seed {seed}: {number} of {len(mine)} networks trained, {contender.space}, {contender.name}")
         made += mine
     rows = [r for seed in seeds for r in tested(protocol, [c for c in made if c.seed == seed], protocol.data(seed))]
     found = {name: summary(rows, name, seeds) for name in protocol.spaces}
-    against, ratios, limit = compared(rows, seeds), measured(protocol, made), protocol.budget(WITH).limit
+    against, limit = compared(rows, seeds), protocol.budget(WITH).limit
+    ratios = measured(protocol, [c for c in made if not c.repeat])
     show(rows, found, against, limit, ratios)
     kept_to = [r for r in rows if r["name"] not in (REMOVED, EVERYWHERE)]
+    contrasts = {name: contrasted(rows, name) for name in (REMOVED, EVERYWHERE)}
     checks = [above_zero(f"RI {name}, %, mean over seeds", f["ri"]) for name, f in found.items()]
     checks.append(at_most("networks over budget", sum(r["over"] for r in kept_to), 0))
     return finish(
-        args, checks, results=found, with_against_without=against, rows=rows, budget_ms=limit,
+        args, checks, results=found, with_against_without=against, contrasts=contrasts, rows=rows, budget_ms=limit,
         measured_over_predicted=ratios, table_error=protocol.table.validation and protocol.table.validation.error95,
         protocol={k: str(v) for k, v in vars(protocol).items() if k in Protocol.__dataclass_fields__},
     )  # fmt: skip

@@ -36,6 +36,21 @@ def test_the_centre_is_cropped_after_the_shorter_edge_is_resized() -> None:
     assert RGB.image(Image.fromarray(wide.transpose(1, 0, 2))).eq(200).all()
 
 
+@pytest.mark.parametrize("length", [20_000, 20_001])
+def test_a_thin_picture_is_not_enlarged_whole(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    thin = np.zeros((2, length, 3), dtype=np.uint8)
+    thin[:, length // 2 - 9 : length // 2 + 9] = 200
+    areas, resize = [], Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda i, size, *a: areas.append(size[0] * size[1]) or resize(i, size, *a)
+    )
+    square = Preprocess(200, 224, RGB.mean, RGB.std, 3).square  # 224 x 2.2 million pixels, whole
+    assert (square(Image.fromarray(thin)) == 200).all() and (
+        square(Image.fromarray(thin.transpose(1, 0, 2))) == 200
+    ).all()
+    assert len(areas) == 2 and max(areas) < 1_000_000
+
+
 def test_exif_orientation_is_applied() -> None:
     import io
 

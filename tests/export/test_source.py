@@ -150,6 +150,7 @@ def picture_files(folder: Path) -> list[Path]:
     image.convert("P").save(folder / "palette.png")
     image.convert("RGBA").save(folder / "alpha.png")
     image.resize((200, 30)).save(folder / "wide.png")
+    image.resize((3, 401)).save(folder / "thin.png")
     image.resize((37, 37)).save(folder / "exact.png")
     Image.fromarray(grey).save(folder / "sixteen.png")
     Image.fromarray(grey.astype(np.int32)).save(folder / "whole.tif")
@@ -164,7 +165,7 @@ def test_pictures_are_read_as_in_training(channels: int, tmp_path: Path) -> None
     network = make_network(space, 0)
     module = import_file(export_source(network, preprocess, STRANGE, tmp_path / "model"))
     files = picture_files(tmp_path / "pictures")
-    assert len(files) == 10
+    assert len(files) == 11
     for file in files:
         assert torch.equal(module.read_picture(str(file)), preprocess.image(open_picture(file))), file.name
 

@@ -17,6 +17,7 @@ __all__ = ["FILE_CHANNELS", "Preprocess", "convert"]
 
 _ORIENTATION = 0x0112
 _MODES = {1: "L", 3: "RGB"}
+_LONGEST = 8  # short edges that a picture may be long: enlarged whole, a thin one would take gigabytes
 FILE_CHANNELS = tuple(_MODES)
 """Numbers of channels an image file can be converted to."""
 
@@ -43,6 +44,15 @@ def _upright(image: Image.Image) -> Image.Image:
         return image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     except Exception:
         return image
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """`image` without the ends of one much longer than wide; its centre square is not touched."""
+    longest = _LONGEST * min(image.size)
+    left, top = (max(0, side - longest) // 2 for side in image.size)
+    if (left, top) == (0, 0):
+        return image
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ class Preprocess:
 
     def square(self, image: Image.Image) -> np.ndarray:
         """The centre square of `image` at `resize` px: uint8 [C, resize, resize]."""
-        image = convert(image, self.channels)
+        image = _middle(convert(image, self.channels))
         width, height = image.size
         side = self.resize
         if min(width, height) != side:

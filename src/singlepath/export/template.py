@@ -233,6 +233,9 @@ def read_picture(path: str) -> Tensor:
     elif image.mode in ("F", "LAB"):
         raise OSError(f"pixels of kind {image.mode} have no range of 0 to 255")
     image = image.convert("RGB" if PREPROCESS["channels"] == 3 else "L")
+    longest = 8 * min(image.size)  # enlarged whole, a thin picture would take gigabytes
+    left, top = (max(0, side - longest) // 2 for side in image.size)
+    image = image.crop((left, top, image.width - left, image.height - top))
     resize, size = PREPROCESS["resize"], PREPROCESS["size"]
     scale = resize / min(image.size)
     image = image.resize([max(resize, round(side * scale)) for side in image.size], Image.Resampling.BILINEAR)
