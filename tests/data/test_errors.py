@@ -69,6 +69,27 @@ def test_a_test_part_without_images_is_found_out_at_once(tmp_path: Path) -> None
     refused(tmp_path, "test' hold no images", ".jpg")
 
 
+def test_parts_may_stand_beside_the_classes(tmp_path: Path) -> None:
+    write_folder(tmp_path, *pictures(30))
+    write_folder(tmp_path / "test", *pictures(12, seed=1))
+    data = load(tmp_path)
+    assert data.classes == ("ant", "bee", "cow")
+    assert (len(data.train) + len(data.val), len(data.open_test())) == (30, 12)
+    write_folder(tmp_path / "valid", *pictures(6, seed=2))
+    assert (len(load(tmp_path).train), len(load(tmp_path).val)) == (30, 6)
+    (tmp_path / "test" / "cow").rename(tmp_path / "test" / "cwo")
+    refused(tmp_path, "'cow' in the root only", "test/ must hold")
+
+
+def test_a_class_may_be_called_test_and_hold_folders(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, *pictures(30))
+    (root / "cow").rename(root / "few")
+    (root / "test").mkdir()
+    (root / "few").rename(root / "test" / "first")
+    data = load(root)
+    assert data.classes == ("ant", "bee", "test") and len(data.train) + len(data.val) + len(data.open_test()) == 30
+
+
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     root = write_folder(tmp_path, *pictures(30))
     (root / "cow").rename(root / "train")

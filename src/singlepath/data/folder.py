@@ -1,4 +1,5 @@
-"""A folder of class folders: `ROOT/CLASS/*.jpg`, or `ROOT/train/CLASS/*.jpg` with or without `val/` and `test/`."""
+"""A folder of class folders: `ROOT/CLASS/*.jpg`, or `ROOT/train/CLASS/*.jpg`, with or without `val/` and `test/` beside
+them."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ def read(root: Path) -> Source:
     Raises:
         UserError: no class folders, no images, or parts whose classes differ.
     """
-    train = _part_folder(root, "train") or root
-    classes = _class_names(train)
+    parts = _parts(root)
+    train = parts.get("train", root)
+    classes = tuple(name for name in _class_names(train) if train / name not in parts.values())
     if not classes:
         raise user_error(
             f"the data folder {str(train)!r} has no class folders",
@@ -33,12 +35,10 @@ def read(root: Path) -> Source:
             "move the images into one folder a class",
         )
     part = _some(_list(root, train, classes), train)
-    if train == root:
-        return Source(root.name, classes, part)
-    held_out, test = _part_folder(root, "val"), _part_folder(root, "test")
+    held_out, test = parts.get("val"), parts.get("test")
     for other in (held_out, test):
         if other is not None:
-            _same_classes(classes, other)
+            _same_classes(classes, other, "the root" if train == root else f"{train.name}/")
     if test is not None:
         _some(_list(root, test, classes), test)
     return Source(
@@ -61,6 +61,16 @@ def _some(part: FilePart, folder: Path) -> FilePart:
     return part
 
 
+def _parts(root: Path) -> dict[str, Path]:
+    """The folders of the parts that there are. Without one of training images the classes stand in the root, and a part
+    is what holds folders of the same names."""
+    found = {part: folder for part in _PARTS if (folder := _part_folder(root, part))}
+    if "train" in found:
+        return found
+    beside = set(_class_names(root))
+    return {part: folder for part, folder in found.items() if beside & set(_class_names(folder))}
+
+
 def _part_folder(root: Path, part: str) -> Path | None:
     """The folder of a part, upper or lower case. One of images that stands beside classes is a class of that name."""
     names = {name.lower(): name for name in reversed(_class_names(root))}
@@ -73,14 +83,14 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _same_classes(classes: tuple[str, ...], folder: Path) -> None:
-    """Raise `UserError` unless `folder` has exactly these class folders."""
+def _same_classes(classes: tuple[str, ...], folder: Path, train: str) -> None:
+    """Raise `UserError` unless `folder` has exactly the class folders of the training images, which are in `train`."""
     differ = sorted(set(classes) ^ set(_class_names(folder)))
     if differ:
-        where = "train" if differ[0] in classes else folder.name
+        where = train if differ[0] in classes else f"{folder.name}/"
         raise user_error(
-            f"{str(folder.parent)!r} has the class {differ[0]!r} in {where}/ only",
-            f"train/ and {folder.name}/ must hold the same class folders ({len(differ)} differ)",
+            f"{str(folder.parent)!r} has the class {differ[0]!r} in {where} only",
+            f"{train} and {folder.name}/ must hold the same class folders ({len(differ)} differ)",
             "rename, add or remove class folders until they agree",
         )
 
