@@ -194,11 +194,11 @@ def evaluate(
         {"class": c, "accuracy": a, "count": n}
         for c, a, n in zip(data.classes, scored["per_class"], scored["counts"], strict=True)
     ]
-    if split == "test":
-        update_result(run, accuracy={"test": scored["accuracy"], "per_class": rows, "confusion": scored["confusion"]})
     for row, found in zip(rows, scored["confusion"], strict=True):
         counted_as = ", ".join(f"{n} {c}" for c, n in zip(data.classes, found, strict=True) if n) or "no image"
         print(f"{row['class']}\t{row['accuracy']:.3f} of {row['count']}\ttaken for {counted_as}")
+    if split == "test":
+        update_result(run, accuracy={"test": scored["accuracy"], "per_class": rows, "confusion": scored["confusion"]})
     return {"run": str(run), "split": split, **scored, "per_class": rows}
 
 
