@@ -103,6 +103,17 @@ def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "nowhere", resume=True)
 
 
+def test_a_name_that_is_no_text_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"r\xff")
+    with pytest.raises(UserError, match=r"no text for a name.*UTF-8"):
+        Run.open(folder, {})
+    assert not folder.exists()
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError, match="no text"):
+        Run.open(Path("run"), {})
+
+
 def test_a_command_refused_before_it_began_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError), opened(tmp_path / "a"):
         raise UserError("the budget is too small")

@@ -88,6 +88,14 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def _is_text(path: Path) -> bool:
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def begun_by(options: Mapping[str, Any]) -> str:
     """The command whose options these are."""
     marks = {"methods": "bench", "trials": "tune", "random": "design"}
@@ -126,6 +134,8 @@ class Run:
             options.
         """
         path = Path(path)
+        if not _is_text(path):  # its name goes into files and pages
+            raise user_error(f"the folder {str(path)!r} has no text for a name", "allowed: UTF-8", f"type {flag} NAME")
         with _refused(path, flag):
             if path.exists() and not path.is_dir():
                 raise user_error(
