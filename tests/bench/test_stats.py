@@ -95,7 +95,9 @@ def test_welch_has_no_direction(first: list[float], second: list[float]) -> None
 def test_welch_without_spread_or_without_runs() -> None:
     assert stats.welch([2.0, 2.0], [2.0, 2.0]).p == 1.0
     apart = stats.welch([3.0, 3.0], [2.0, 2.0])
-    assert (apart.p, apart.statistic) == (0.0, np.inf)
+    assert (apart.p, apart.statistic) == (2 / 6, np.inf)  # two of six ways to deal them out
+    assert stats.welch([0.1] * 3, [0.2] * 3).p == pytest.approx(0.1)  # 0.1 three times has a deviation of 1e-17
+    assert stats.welch([0.3] * 7, [0.2] * 7).p < 0.001
     assert stats.welch([1.0, 1.0], [2.0, 2.0]).statistic == -np.inf
     with warnings.catch_warnings():
         warnings.simplefilter("error")

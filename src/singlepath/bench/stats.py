@@ -13,6 +13,7 @@ is made, the unit is named. Everything here is a pure function of its arguments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -154,17 +155,23 @@ def relative_improvement(method: ArrayLike, random: ArrayLike, level: float = LE
 
 
 def welch(first: ArrayLike, second: ArrayLike) -> Welch:
-    """Welch's t-test, two-sided. Samples without any spread are told apart for certain, or not at all."""
+    """Welch's t-test, two-sided.
+
+    Samples without any spread, which it cannot test, take the share of the ways to deal their values out that part them
+    like this: two runs against two are no evidence, whatever lies between them.
+    """
     a, b = _sample(first), _sample(second)
     difference = float(a.mean() - b.mean())
-    if abs(difference) < ROUNDING * max(1.0, abs(float(a.mean()))):
+    rounding = ROUNDING * max(1.0, abs(float(a.mean())))
+    if abs(difference) < rounding:
         difference = 0.0  # means of equal values, over different numbers of runs
     error, freedom = _standard_error(a, b)
     if np.isnan(error):
         return Welch(difference, error, freedom, error)
-    if error == 0:
+    if error < rounding:
         statistic = float(np.sign(difference)) * float("inf") if difference else 0.0
-        return Welch(difference, statistic, freedom, float(difference == 0))
+        parted = 2 / math.comb(len(a) + len(b), len(a))
+        return Welch(difference, statistic, freedom, min(1.0, parted) if difference else 1.0)
     statistic = difference / error
     below = optional("scipy.special", "search").stdtr(freedom, -abs(statistic))
     return Welch(difference, statistic, freedom, float(min(1.0, 2 * below)))
