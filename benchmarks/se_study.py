@@ -90,18 +90,12 @@ class Protocol:
             args.data / "cifar10", args.out / label, args.images, args.epochs, args.search_epochs, args.width,
             args.share, args.networks,
         )  # fmt: skip
-        if not args.quick:
-            return full
-        return replace(
-            full, folder=args.out / "quick", images=400, epochs=1, search_epochs=2, width=0.25, networks=2,
-            candidates=6, quick=True,
-        )  # fmt: skip
+        short = dict(images=400, epochs=1, search_epochs=2, width=0.25, networks=2, candidates=6, quick=True)
+        return replace(full, folder=args.out / "quick", **short) if args.quick else full
 
     @cached_property
     def spaces(self) -> dict[str, Space]:
-        return {
-            WITH: make("mobile-small", width=self.width, se=RATIOS), WITHOUT: make("mobile-small", width=self.width)
-        }  # fmt: skip
+        return {n: make("mobile-small", width=self.width, se=se) for n, se in ((WITH, RATIOS), (WITHOUT, (0.0,)))}
 
     @cached_property
     def table(self) -> LatencyTable:
@@ -300,14 +294,15 @@ def judged(gaps: Sequence[float]) -> Row:
 
 def contrasted(rows: Sequence[Row], contrast: str) -> Row | None:
     """The found network less its contrast, points of accuracy: a seed's mean over its trainings and the standard error
-    of that; over the seeds Student's interval. None where there is no contrast."""
+    of that; over the seeds Student's interval. None where there is no contrast, or it is the same network."""
+    same = {(r["seed"], r["network"]) for r in rows if r["name"] == "found" and r["space"] == WITH}
 
     def trained(name: str, seed: int) -> np.ndarray:
         mine = [r for r in rows if r["space"] == WITH and r["name"] == name and r["seed"] == seed]
         return 100 * np.array([r["accuracy"] for r in sorted(mine, key=lambda r: r["repeat"])])
 
     by_seed = []
-    for seed in sorted({r["seed"] for r in rows if r["name"] == contrast}):
+    for seed in sorted({r["seed"] for r in rows if r["name"] == contrast and (r["seed"], r["network"]) not in same}):
         found, other = trained("found", seed), trained(contrast, seed)
         error = math.hypot(*(np.std(v, ddof=1) / len(v) ** 0.5 for v in (found, other))) if len(found) > 1 else None
         gap = float(found.mean() - other.mean())
@@ -371,6 +366,8 @@ def main() -> int:
     add("--out", type=Path, default=Path("runs/se-study"))
     add("--data", type=Path, default=Path(os.environ.get("SINGLEPATH_DATA", "../shared/data")))
     args = options.parse_args()
+    if args.repeats > 1 and not args.contrast:
+        options.error("--repeats is of the contrast's networks: type --contrast 3 too")
     one_thread()
     keep_memory()
     args.seeds = min(args.seeds, 1) if args.quick else args.seeds
@@ -388,7 +385,7 @@ def main() -> int:
     against, limit = compared(rows, seeds), protocol.budget(WITH).limit
     ratios = measured(protocol, [c for c in made if not c.repeat])
     show(rows, found, against, limit, ratios)
-    kept_to = [r for r in rows if r["name"] not in (REMOVED, EVERYWHERE)]
+    kept_to = [r for r in rows if r["name"] not in (REMOVED, EVERYWHERE) and not r["repeat"]]
     contrasts = {name: contrasted(rows, name) for name in (REMOVED, EVERYWHERE)}
     checks = [above_zero(f"RI {name}, %, mean over seeds", f["ri"]) for name, f in found.items()]
     checks.append(at_most("networks over budget", sum(r["over"] for r in kept_to), 0))

@@ -110,8 +110,11 @@ def test_a_name_that_is_no_text_is_refused_at_once(tmp_path: Path, monkeypatch: 
     assert not folder.exists()
     folder.mkdir()
     monkeypatch.chdir(folder)
-    with pytest.raises(UserError, match="no text"):
+    with pytest.raises(UserError, match=r"udcff.*no text"):
         Run.open(Path("run"), {})
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError):
+        Run.open(tmp_path / "loop" / "run", {})
 
 
 def test_a_command_refused_before_it_began_leaves_no_folder(tmp_path: Path) -> None:

@@ -88,12 +88,12 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
-def _is_text(path: Path) -> bool:
+def _check_text(path: Path, fix: str) -> None:
+    """Raise `UserError` for a folder whose name, which goes into files and pages, is no text."""
     try:
-        str(path.resolve()).encode()
+        (whole := os.path.realpath(path)).encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise user_error(f"the folder {whole!r} has no text for a name", "allowed: UTF-8", fix) from None
 
 
 def begun_by(options: Mapping[str, Any]) -> str:
@@ -134,9 +134,8 @@ class Run:
             options.
         """
         path = Path(path)
-        if not _is_text(path):  # its name goes into files and pages
-            raise user_error(f"the folder {str(path)!r} has no text for a name", "allowed: UTF-8", f"type {flag} NAME")
         with _refused(path, flag):
+            _check_text(path, f"type {flag} another/folder" if not resume else "rename it")
             if path.exists() and not path.is_dir():
                 raise user_error(
                     f"{path} is a file", "allowed: a folder that does not exist yet", f"type {flag} another/folder"

@@ -234,7 +234,9 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_half(life: Path, mon
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full)
         code, out, err = run("evaluate", life / "run")
-        assert code == 2 and "No space left on device" in err and out.count("taken for") == 3  # shown all the same
+        assert (
+            code == 2 and "No space left on device" in err and out.count("taken for") == 3 and "accuracy 0." in err
+        )  # all the same
     assert sorted(p.name for p in (life / "run").iterdir()) == before
     with Run.open(life / "fresh", {}) as opened, monkeypatch.context() as patched:
         patched.setattr("os.fsync", full)

@@ -157,8 +157,8 @@ def relative_improvement(method: ArrayLike, random: ArrayLike, level: float = LE
 def welch(first: ArrayLike, second: ArrayLike) -> Welch:
     """Welch's t-test, two-sided.
 
-    Samples without any spread, which it cannot test, take the share of the ways to deal their values out that part them
-    like this: two runs against two are no evidence, whatever lies between them.
+    Samples without any spread, which it cannot test, take twice the share of one among the ways to deal their values
+    out: two runs against two are no evidence, whatever lies between them.
     """
     a, b = _sample(first), _sample(second)
     difference = float(a.mean() - b.mean())

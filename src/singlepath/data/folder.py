@@ -67,8 +67,10 @@ def _parts(root: Path) -> dict[str, Path]:
     found = {part: folder for part in _PARTS if (folder := _part_folder(root, part))}
     if "train" in found:
         return found
-    beside = set(_class_names(root))
-    return {part: folder for part, folder in found.items() if beside & set(_class_names(folder))}
+    beside = {name.casefold() for name in _class_names(root)}
+    return {
+        part: folder for part, folder in found.items() if beside & {name.casefold() for name in _class_names(folder)}
+    }
 
 
 def _part_folder(root: Path, part: str) -> Path | None:

@@ -194,6 +194,7 @@ def evaluate(
         {"class": c, "accuracy": a, "count": n}
         for c, a, n in zip(data.classes, scored["per_class"], scored["counts"], strict=True)
     ]
+    note(f"accuracy {scored['accuracy']:.4f} of {scored['images']} images")
     for row, found in zip(rows, scored["confusion"], strict=True):
         counted_as = ", ".join(f"{n} {c}" for c, n in zip(data.classes, found, strict=True) if n) or "no image"
         print(f"{row['class']}\t{row['accuracy']:.3f} of {row['count']}\ttaken for {counted_as}")
