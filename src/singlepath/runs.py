@@ -90,8 +90,9 @@ def read_json(path: Path) -> Any:
 
 def _check_text(path: Path, fix: str) -> None:
     """Raise `UserError` for a folder whose name, which goes into files and pages, is no text."""
+    whole = os.path.realpath(path)
     try:
-        (whole := os.path.realpath(path)).encode()
+        whole.encode()
     except UnicodeEncodeError:
         raise user_error(f"the folder {whole!r} has no text for a name", "allowed: UTF-8", fix) from None
 
