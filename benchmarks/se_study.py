@@ -269,12 +269,12 @@ def summary(rows: Sequence[Row], space: str, seeds: Sequence[int]) -> Row:
         spread = float(np.std(rivals, ddof=1)) if len(rivals) > 1 else 0.0
         by_seed.append({"seed": seed, "found": found, "random": rivals.mean(), "random_sd": spread, "ri": float(ri)})
     found = accuracies(rows, space, "found")
-    mean, lower, upper = interval([s["ri"] for s in by_seed])
+    ri = judged([s["ri"] for s in by_seed])
     welch: Any = stats.ttest_ind(found, random, equal_var=False) if len(found) > 1 else None
     return {
         "by_seed": by_seed, "found": float(found.mean()), "random": float(random.mean()),
-        "random_sd": float(np.std(random, ddof=1)), "random_best": float(random.max()), "ri": mean,
-        "ri_interval": [lower, upper] if len(found) > 1 else None, "verdict": verdict(lower, upper),
+        "random_sd": float(np.std(random, ddof=1)), "random_best": float(random.max()), "ri": ri["mean"],
+        "ri_interval": ri["interval"], "verdict": ri["verdict"],
         "welch_p": float(welch.pvalue) if welch is not None else None,
     }  # fmt: skip
 
@@ -288,8 +288,7 @@ def compared(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
 def judged(gaps: Sequence[float]) -> Row:
     """The mean of gaps, its interval and the verdict."""
     mean, lower, upper = interval(gaps)
-    bounds = [lower, upper] if len(gaps) > 1 else None
-    return {"mean": mean, "interval": bounds, "verdict": verdict(lower, upper)}
+    return {"mean": mean, "interval": [lower, upper] if len(gaps) > 1 else None, "verdict": verdict(lower, upper)}
 
 
 def contrasted(rows: Sequence[Row], contrast: str) -> Row | None:
@@ -307,16 +306,17 @@ def contrasted(rows: Sequence[Row], contrast: str) -> Row | None:
         error = math.hypot(*(np.std(v, ddof=1) / len(v) ** 0.5 for v in (found, other))) if len(found) > 1 else None
         gap = float(found.mean() - other.mean())
         by_seed.append(dict(seed=seed, found=found.tolist(), contrast=other.tolist(), gap=gap, error=error))
-    if not by_seed:
-        return None
-    return {"by_seed": by_seed} | judged([s["gap"] for s in by_seed])
+    return {"by_seed": by_seed} | judged([s["gap"] for s in by_seed]) if by_seed else None
 
 
 def bounds(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})"
 
 
-def show(rows: Sequence[Row], found: dict[str, Row], against: Row, limit: float, ratios: dict[str, float]) -> None:
+def show(
+    rows: Sequence[Row], found: dict[str, Row], against: Row, contrasts: dict[str, Row], limit: float,
+    ratios: dict[str, float],
+) -> None:  # fmt: skip
     shown = [
         [f"{name}, seed {s['seed']}", s["found"], s["random"], s["random_sd"], s["ri"]]
         for name, f in found.items() for s in f["by_seed"]
@@ -337,12 +337,11 @@ def show(rows: Sequence[Row], found: dict[str, Row], against: Row, limit: float,
         print(f"{name}: RI {f['ri']:.2f} %{bounds(f['ri_interval'])}: {f['verdict']} over {len(f['by_seed'])} seeds{p}")
     gap = f"{against['mean']:+.2f} points{bounds(against['interval'])}"
     print(f"found with SE less found without: {gap}: {against['verdict']}")
-    for name in (REMOVED, EVERYWHERE):
-        if contrast := contrasted(rows, name):
-            errors = ["" if s["error"] is None else f" ± {s['error']:.2f}" for s in contrast["by_seed"]]
-            gaps = ", ".join(f"{s['gap']:+.2f}{e}" for s, e in zip(contrast["by_seed"], errors, strict=True))
-            mean = f"mean {contrast['mean']:+.2f}{bounds(contrast['interval'])}: {contrast['verdict']}"
-            print(f"found less {name}, points by seed: {gaps}; {mean}")
+    for name, contrast in contrasts.items():
+        errors = ["" if s["error"] is None else f" ± {s['error']:.2f}" for s in contrast["by_seed"]]
+        gaps = ", ".join(f"{s['gap']:+.2f}{e}" for s, e in zip(contrast["by_seed"], errors, strict=True))
+        mean = f"mean {contrast['mean']:+.2f}{bounds(contrast['interval'])}: {contrast['verdict']}"
+        print(f"found less {name}, points by seed: {gaps}; {mean}")
     off = ", ".join(f"{n} {v:.3f}" for n, v in ratios.items())
     print(f"budget {limit:.4f} ms; measured over predicted latency: {off}\n")
 
@@ -384,9 +383,9 @@ def main() -> int:
     found = {name: summary(rows, name, seeds) for name in protocol.spaces}
     against, limit = compared(rows, seeds), protocol.budget(WITH).limit
     ratios = measured(protocol, [c for c in made if not c.repeat])
-    show(rows, found, against, limit, ratios)
+    contrasts = {name: row for name in (REMOVED, EVERYWHERE) if (row := contrasted(rows, name))}
+    show(rows, found, against, contrasts, limit, ratios)
     kept_to = [r for r in rows if r["name"] not in (REMOVED, EVERYWHERE) and not r["repeat"]]
-    contrasts = {name: contrasted(rows, name) for name in (REMOVED, EVERYWHERE)}
     checks = [above_zero(f"RI {name}, %, mean over seeds", f["ri"]) for name, f in found.items()]
     checks.append(at_most("networks over budget", sum(r["over"] for r in kept_to), 0))
     return finish(

@@ -178,7 +178,7 @@ def test_search_cost_study(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_se_study(shared_data: Path, tmp_path: Path) -> None:
-    places = ("--contrast", "1", "--data", str(shared_data), "--out", str(tmp_path))
+    places = ("--contrast", "1", "--repeats", "2", "--data", str(shared_data), "--out", str(tmp_path))
     status, found = result("se_study", *places)
     assert status == (0 if found["holds"] else 1)
     assert named(found, "over budget") == [0]
@@ -187,7 +187,7 @@ def test_se_study(shared_data: Path, tmp_path: Path) -> None:
         assert row["over"] == (row["ms"] > found["budget_ms"])
         assert (row["se_ms"] != 0) == bool(row["se"])  # a quick table's noise may put SE below nothing
     for space in ("with SE", "without SE"):
-        mine = {r["name"]: r for r in rows if r["space"] == space}
+        mine = {r["name"]: r for r in rows if r["space"] == space and r["repeat"] == 0}
         assert set(mine) - changed == {"found", "random 0", "random 1"}
         assert all(0.9 * found["budget_ms"] <= r["ms"] for n, r in mine.items() if n.startswith("random"))
         random = [100 * r["accuracy"] for n, r in mine.items() if n.startswith("random")]
@@ -199,6 +199,11 @@ def test_se_study(shared_data: Path, tmp_path: Path) -> None:
     assert bare["ms"] == pytest.approx(with_se["ms"] - with_se["se_ms"])
     assert with_se["se"].items() <= full["se"].items()
     assert not any(r["se"] for r in rows if r["space"] == "without SE")
+    trained = {n: [r for r in rows if r["name"] == n and r["space"] == "with SE"] for n in ("found", *changed)}
+    assert all(len({r["cross_entropy"] for r in both}) == 2 for both in trained.values()), "from two seeds"
+    means = {n: 100 * sum(r["accuracy"] for r in both) / 2 for n, both in trained.items()}
+    for name, contrast in found["contrasts"].items():
+        assert contrast["mean"] == pytest.approx(means["found"] - means[name])
     files = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*") if f.suffix in (".pt", ".json", ".safetensors")}
     assert result("se_study", *places)[1]["rows"] == rows  # read back
     assert {f: f.stat().st_mtime_ns for f in files} == files

@@ -194,12 +194,15 @@ def evaluate(
         {"class": c, "accuracy": a, "count": n}
         for c, a, n in zip(data.classes, scored["per_class"], scored["counts"], strict=True)
     ]
-    note(f"accuracy {scored['accuracy']:.4f} of {scored['images']} images")
     for row, found in zip(rows, scored["confusion"], strict=True):
         counted_as = ", ".join(f"{n} {c}" for c, n in zip(data.classes, found, strict=True) if n) or "no image"
         print(f"{row['class']}\t{row['accuracy']:.3f} of {row['count']}\ttaken for {counted_as}")
     if split == "test":
-        update_result(run, accuracy={"test": scored["accuracy"], "per_class": rows, "confusion": scored["confusion"]})
+        kept = {"test": scored["accuracy"], "per_class": rows, "confusion": scored["confusion"]}
+        try:
+            update_result(run, accuracy=kept)
+        except OSError as error:  # the figures are what was asked for
+            note(f"{run / 'result.json'} keeps its old figures: {error.strerror}")
     return {"run": str(run), "split": split, **scored, "per_class": rows}
 
 
