@@ -47,7 +47,6 @@ class Ours:
     Attributes:
         candidates: networks that a selection may score for a budget; scores are shared. None: as many as a search does.
         shortlist: so many networks are fine-tuned for `passes` image passes each, from learning rate `lr`.
-        listed: so many of a budget's best are named beside the choice, which stays what it is.
     """
 
     select: str = "score"
@@ -55,7 +54,6 @@ class Ours:
     shortlist: int = 0
     passes: int = 0
     lr: float = 0.01
-    listed: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,9 +179,7 @@ def our_rows(reader: Reader, truth: Truth, budgets: Sequence[float], ours: Ours)
             chosen = min(few, key=lambda a: (reader.tuned_score(a, ours), a.choices))
         tuned.update(few)
         extra += found.selection.get("fine_tuning_passes", 0)
-        best = shortlist(reader, problem, scorer, found.architecture, ours.listed) if ours.listed else []
-        names = [truth.digits(truth.index(a)) for a in best]
-        rows.append(network_row(truth, chosen, budget, scored=scored, shortlisted=len(few), best=names))
+        rows.append(network_row(truth, chosen, budget, scored=scored, shortlisted=len(few)))
         reader.save()
     cost = reader.cost(scorer, len(tuned), extra + len(tuned) * ours.passes)
     return {"rows": rows[::-1], "cost": cost}

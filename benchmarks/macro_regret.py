@@ -7,9 +7,8 @@ passes of scoring than ours (neither beside the 35 budgets); the network with mo
 and the one with most MACs (ties: by MACs, then the first by its choices); the best by true accuracy of 10 random names
 within 3 % below the budget, expected; one random name under it, expected; the paper mode with its lambda found by
 bisection (`--paper-passes`). Beside them, no contender: what our model chooses when its random networks were trained in
-full instead of scored (`--trained-in-full`): the most that better scores could give this model, but for luck; and what
-our search and one full training of each of its best networks of a budget choose together (`--finalists`), which costs
-what the best of as many random networks does; trainings that did not choose judge it.
+full instead of scored (`--trained-in-full`): the most that better scores could give this model, but for luck. What
+full trainings of a search's finalists add is read by `finalists.py`.
 
 Costs are image passes for all budgets of a row's set together: of training, and forward only of scoring and
 recalibration. Resumable: supernets, losses and results are kept under `--supernets` and `--out`; a result is made
@@ -56,7 +55,7 @@ SWEEP = tuple(np.linspace(22.0, 90.0, 35).tolist())
 LIMITS = {"named": (0.20, None), "tuning": (0.20, None), "sweep": (0.25, 1.0)}  # of mean and largest regret
 TITLES = {"named": "five budgets", "tuning": "tuning budgets", "sweep": "35 budgets"}
 OURS, EACH, RANDOM, PAPER = "ours", "ours, a search for each", "random search", "paper mode"
-IN_FULL, FINALISTS = "the model of networks trained in full", "ours, its best trained in full"
+IN_FULL = "the model of networks trained in full"
 APART = 0.1  # points that the front's mean regret may lie above that of a search for each budget
 NEAR, DRAWS = 0.97, 10  # of the budget; random networks that the best is taken of
 
@@ -80,8 +79,6 @@ def main() -> int:
             entries[IN_FULL] = trained_in_full(
                 truth, searched_space(protocol), args.trained_in_full, budgets, args.seed, args.seeds
             )
-        if args.finalists:
-            entries[FINALISTS] = finalists_in_full(truth, entries[OURS])
         found[name] = {c: summary(e) for c, e in entries.items()}
         report(TITLES[name], budgets, found[name])
     more = {} if args.paper_passes else {"left_out": {PAPER: "type --paper-passes N, image passes of one of its runs"}}
@@ -108,9 +105,8 @@ def arguments() -> argparse.Namespace:
         default=0,
         help="random networks that the table is asked of instead; 0 leaves it out",
     )
-    add("--finalists", type=int, default=0, help="our best of each budget that the table is asked of; 0 leaves it out")
     args = options.parse_args()
-    if (args.shortlist or args.finalists) and args.select != "score":
+    if args.shortlist and args.select != "score":
         options.error(f"--select {args.select} has no model that lists a budget's best; type --select score")
     return args
 
@@ -122,7 +118,7 @@ def one_seed(
     data = loaded(protocol, seed)
     reader = Reader(protocol, seed, data, args.out)
     tune = (args.shortlist, args.shortlist_passes, args.shortlist_lr) if args.shortlist else (0, 0, 0.0)
-    ours = Ours(args.select, args.candidates, *tune, listed=args.finalists)
+    ours = Ours(args.select, args.candidates, *tune)
     paper = Paper(args.paper_passes, args.paper_runs)
     found: dict[str, dict[str, Entry]] = {}
     for name, budgets in sets.items():
@@ -194,32 +190,12 @@ def trained_in_full(
     return entries
 
 
-def finalists_in_full(truth: Truth, ours: Sequence[Entry]) -> list[Entry]:
-    """Of the networks that a seed's search names for a budget the best in one of the table's trainings, for each of the
-    three; accuracy and regret, to the network that is best in all three, are the mean of the two that did not choose.
-    So a single network named loses what its row of ours says, over the three."""
-    entries = list[Entry]()
-    for entry, chosen_by in itertools.product(ours, range(truth.trainings.shape[1])):
-        others = np.delete(truth.trainings, chosen_by, axis=1).mean(1)
-        rows = []
-        for row in entry["rows"]:
-            named = [truth.index(truth.space.parse(name)) for name in row["best"]]
-            i = max(named, key=lambda n: truth.trainings[n, chosen_by])  # the search's first of equals
-            inside = truth.within(row["budget"])
-            best = inside[truth.accuracy[inside].argmax()]
-            judged = {"accuracy": float(others[i]), "regret": float(others[best] - others[i])}
-            rows.append(network_row(truth, truth.networks[i], row["budget"]) | judged)
-        most = max(len(row["best"]) for row in entry["rows"])
-        entries.append({"rows": rows, "cost": entry["cost"], "full_trainings_a_budget": most})
-    return entries
-
-
 def modelled(truth: Truth, scores: dict[Architecture, PartScore], budget: float) -> Architecture:
     """The best network of a budget by the model of these scores, whether it fills it or not."""
     space, costs = truth.space, full_costs()
     found = best_by(space, fitted_near(space, costs, scores, budget), costs, budget)
-    assert found is not None, f"no network costs {budget} MMACs or less"
-    return space.architecture(found)
+    assert found, f"no network costs {budget} MMACs or less"
+    return space.architecture(found[0])
 
 
 # -- what came out ----------------------------------------------------------------------------------------------------
@@ -271,7 +247,7 @@ def checks(found: dict[str, dict[str, dict[str, Any]]]) -> list[Check]:
             apart = nan(ours["mean"]) - nan(contenders[EACH]["mean"])  # of the same seeds' supernets
             made.append(at_most(f"mean regret, {TITLES[name]}, above that of a search for each", apart, APART))
         for other, theirs in contenders.items():
-            if other not in (OURS, EACH, IN_FULL, FINALISTS) and theirs["mean"] is not None:
+            if other not in (OURS, EACH, IN_FULL) and theirs["mean"] is not None:
                 made.append(below(f"mean regret, {TITLES[name]}, below that of: {other}", ours["mean"], theirs["mean"]))
     return made
 

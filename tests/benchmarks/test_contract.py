@@ -71,13 +71,11 @@ REGRETS = {"most layers": (0.43, 0.50, 0.57, 0.44, 0.83), "largest MACs": (4.59,
 
 def test_macro_regret(shared_data: Path, tmp_path: Path) -> None:
     places = ("--data", str(shared_data), "--out", str(tmp_path / "out"), "--supernets", str(tmp_path / "supernets"))
-    places += ("--finalists", "3")
     status, found = result("macro_regret", *places)
     assert status == (0 if found["holds"] else 1)
     assert named(found, "over budget") == [0, 0]
     for contenders in found["results"].values():
-        judged_alike = [c for name, c in contenders.items() if name != "ours, its best trained in full"]
-        rows = [r for c in judged_alike for seed in c["seeds"] for r in seed["rows"]]
+        rows = [r for c in contenders.values() for seed in c["seeds"] for r in seed["rows"]]
         assert min(r["regret"] for r in rows) >= 0
         assert not any(r["over"] for r in rows)
     five = found["results"]["named"]
@@ -87,12 +85,6 @@ def test_macro_regret(shared_data: Path, tmp_path: Path) -> None:
         assert five[name]["by_budget"] == pytest.approx(regrets, abs=0.01)
     shown = [r["accuracy"] + r["regret"] for r in five["ours"]["seeds"][0]["rows"]]
     assert shown == pytest.approx(BEST, abs=0.006)
-    mine = five["ours"]["seeds"][0]["rows"]
-    for row in mine:
-        assert row["best"][0] == row["network"], "the choice is the first of its list"
-        assert len({*row["best"]}) == 3
-    for training in five["ours, its best trained in full"]["seeds"]:
-        assert all(r["network"] in of["best"] for r, of in zip(training["rows"], mine, strict=True))
     cost = five["ours"]["cost"]
     assert cost["training"] > 0
     assert cost["scoring"] > 0
@@ -118,34 +110,44 @@ def test_networks_trained_in_full_are_no_worse_than_counting(regret: Any, shared
     assert 0 <= found["mean"] < sum(REGRETS["most layers"][1:3]) / 2
 
 
-def test_a_selection_without_a_model_has_no_finalists() -> None:
-    status, _, err = run("macro_regret", "--finalists", "3", "--select", "evolution")
+def test_a_selection_without_a_model_has_no_shortlist() -> None:
+    status, _, err = run("macro_regret", "--shortlist", "3", "--select", "evolution")
     assert status == 2
     assert "--select evolution" in err.splitlines()[-1]
 
 
-def test_finalists_trained_in_full_are_chosen_by_one_training_and_judged_by_others(
-    regret: Any, shared_data: Path
-) -> None:
+def test_finalists_are_chosen_by_one_training_and_judged_by_the_others(regret: Any, shared_data: Path) -> None:
+    found = importlib.import_module("finalists")
     truth = regret.Truth.load(shared_data)
-    budget = 40.0
-    inside = truth.within(budget)
-    every = {"budget": budget, "best": [truth.digits(i) for i in inside]}
-    one = {"budget": budget, "best": [truth.digits(inside[7])]}
-    cost = {"training": 1, "scoring": 2}
+    inside = truth.within(40.0)
+    best = int(inside[truth.accuracy[inside].argmax()])
+    order = np.random.default_rng(0).permutation(inside)[:10]
+    case = found.Case(order, np.linspace(0, 0.09, 10), best)
 
-    alone = regret.finalists_in_full(truth, [{"rows": [one], "cost": cost}])
-    assert [e["rows"][0]["network"] for e in alone] == one["best"] * 3, "of one network there is no choice"
-    loses = truth.best(budget) - truth.accuracy[inside[7]]
-    assert np.mean([e["rows"][0]["regret"] for e in alone]) == pytest.approx(loses), "so it gains nothing"
+    own = found.read(truth, [[case]], 1, found.alone, 0.0)
+    assert own["mean"] == pytest.approx(truth.accuracy[best] - truth.accuracy[order[0]]), "of one there is no choice"
+    taken = found.read(truth, [[case]], 10, found.alone, 0.0)
+    regrets = []
+    for training in range(3):
+        i = order[truth.trainings[order, training].argmax()]
+        judge = np.delete(truth.trainings, training, axis=1).mean(1)
+        regrets.append(judge[best] - judge[i])
+    assert taken["mean"] == pytest.approx(np.mean(regrets)), "not by the training that chose it"
+    far = case._replace(behind=np.array([0.0, *[9.0] * 9]))
+    assert found.read(truth, [[far]], 10, found.summed(0.03), 0.5) == own, "the search is sure of it"
+    near = case._replace(behind=np.zeros(10))
+    assert found.read(truth, [[near]], 10, found.summed(0.03), 0.0) == taken, "it knows no difference"
+    noisy = found.read(truth, [[near] * 20], 10, found.alone, 5.0)
+    assert noisy["mean"] > taken["mean"], "a choice by luck is worse"
 
-    found = regret.finalists_in_full(truth, [{"rows": [every], "cost": cost}])
-    for training, entry in enumerate(found):
-        chosen = truth.index(truth.space.parse(entry["rows"][0]["network"]))
-        assert truth.trainings[chosen, training] == truth.trainings[inside, training].max()
-        assert entry["full_trainings_a_budget"] == len(inside)
-        others = np.delete(truth.trainings[chosen], training).mean()
-        assert entry["rows"][0]["accuracy"] == pytest.approx(others), "not by the training that chose it"
+
+def test_finalists(shared_data: Path, tmp_path: Path) -> None:
+    places = ("--data", str(shared_data), "--out", str(tmp_path / "out"), "--supernets", str(tmp_path / "supernets"))
+    status, found = result("finalists", "--tuning", *places)
+    assert status == (0 if found["holds"] else 1)
+    assert set(found["results"]) == {"tuning", *(f"tuning, among 1 in {n}" for n in (2, 5, 12))}
+    for rows in found["results"].values():
+        assert len(rows) == 1 + 4 * 3 * 4 and all(r["max"] >= r["mean"] for r in rows.values())
 
 
 def test_search_cost(shared_data: Path, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_design_with_a_budget_in_macs(tmp_path: Path) -> None:
     found = design(tmp_path / "run", "--budget", "4MMACs")
     result = check_summary(found, tmp_path / "run")
     assert found["budget_ms"] is found["predicted_ms"] is found["measured_ms"] is None
+    assert "finalists" not in result["selection"] and "Finalists" not in Path(found["report"]).read_text()
     for baseline in result["accuracy"]["baselines"]:
         assert baseline["macs"] <= 4e6 and baseline["accuracy"] == found["baselines"][baseline["name"]]["accuracy"]
     assert result["data"]["test"] > 0 and set(found["seconds"]) >= {"search", "train", "export"}

@@ -86,6 +86,16 @@ def test_what_is_being_compared_stays(tmp_path: Path, drifting: dict[str, Any]) 
     assert LatencyTable.load(folder / "table.json") == timed(1.0)
 
 
+def test_finalists_that_are_being_trained_stay(tmp_path: Path, drifting: dict[str, Any]) -> None:
+    drifting["drift"] = 1.05
+    folder, file = tmp_path / "run", given(tmp_path)
+    found = design(folder, "--device", file, "--budget", "70%", "--finalists", 2)
+    (folder / "summary.json").unlink()
+    (folder / "baselines.json").unlink()  # none was chosen yet
+    drifting["drift"] = 3.0
+    assert design_again(folder)["architecture"] == found["architecture"] and not drifting["asked"]
+
+
 def test_a_budget_that_cannot_be_kept_any_more_leaves_the_first_table(tmp_path: Path, drifting: dict[str, Any]) -> None:
     drifting["drift"] = 30.0
     folder, file = tmp_path / "run", given(tmp_path)

@@ -17,7 +17,7 @@ designing = importlib.import_module("singlepath.pipeline.design")  # the package
 EACH, IMAGES, HELD_OUT = 0.01, 1_000, 250  # s a training pass
 OPTIONS = {
     "time_limit": "30m", "seed": 0, "random": 3, "threads": 1, "mode": "single-path", "epochs": None,
-    "train_epochs": None, "quick": False, "select": None,
+    "train_epochs": None, "quick": False, "select": None, "finalists": 1,
 }  # fmt: skip
 
 
@@ -42,6 +42,12 @@ def test_search_and_trainings_fit_into_the_limit(tmp_path: Path, made: Any) -> N
     assert 0.9 * limit / 3 < EACH * (passes + scored) <= limit / 3
     trained = found["train_epochs"] * (IMAGES + HELD_OUT) * (1 + 3 + 2) * EACH / 2
     assert 0.9 * limit / 2 < trained <= limit / 2, "six networks, two at once"
+
+
+def test_finalists_are_trained_within_the_limit(tmp_path: Path, made: Any) -> None:
+    epochs = chosen(tmp_path / "run", made, finalists=6)["train_epochs"]
+    trained = epochs * (IMAGES + HELD_OUT) * (6 + 1 + 3 + 2) * EACH / 2
+    assert 0.8 * seconds("30m") / 2 < trained <= seconds("30m") / 2, "twelve networks, two at once"
 
 
 def test_what_is_scored_is_what_is_counted(tmp_path: Path, made: Any) -> None:

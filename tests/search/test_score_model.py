@@ -166,13 +166,36 @@ def test_the_best_of_a_window_is_found(monkeypatch: pytest.MonkeyPatch, listed: 
         values = predicted(space, model, every)
         for least in (0.0, 0.9 * limit):
             inside = (cost <= limit) & (cost >= least)
-            found = best_by(space, model, costs, limit, least)
-            assert found is not None
+            [found] = best_by(space, model, costs, limit, least)
             network = space.architecture(found)
             assert least <= costs.of(found) <= limit and space.canonical(network) == network
-            assert best_by(space, model, costs, 0.5 * costs.smallest) is None
+            assert best_by(space, model, costs, 0.5 * costs.smallest) == []
             exact += bool(np.isclose(predicted(space, model, [network])[0], values[inside].max()))
     assert exact == 16 if listed else exact >= 13
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_next_best_of_a_window_are_found(monkeypatch: pytest.MonkeyPatch, listed: bool) -> None:
+    """The first is the best alone; all keep the window; exact where listed, four of six or more by exchanges."""
+    space = make("macro(width=0.25, input_size=16)")
+    if not listed:
+        monkeypatch.setattr(score_model, "LISTED", 0)
+    costs = count_costs(space, "macs")
+    limit, least = 0.5 * costs.largest, 0.45 * costs.largest
+    every = sorted({space.canonical(a) for a in space.enumerate()}, key=lambda a: a.choices)
+    inside = [a for a in every if least <= costs.of(space.indices(a)) <= limit]
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        model = fitted(space, {a: (0, float(rng.normal())) for a in networks_of(space, 250, rng)})
+        found = [space.architecture(i) for i in best_by(space, model, costs, limit, least, 6)]
+        assert [space.indices(a) for a in found[:1]] == best_by(space, model, costs, limit, least)
+        assert len(set(found)) == 6 and set(found) <= set(inside)
+        values = predicted(space, model, found)
+        assert (np.diff(values) <= 0).all()
+        best = [inside[i] for i in np.argsort(-predicted(space, model, inside))[:6]]
+        assert len({*found} & {*best}) >= (6 if listed else 4)
+        few = best_by(space, model, costs, 1.001 * costs.smallest, 0.0, 6)
+        assert 0 < len(few) < 6, "a window with fewer gives what it has"
 
 
 def test_networks_are_valued_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.search.helpers import digits, problem
 from tests.search.synthetic import LARGE, SMALL, Truth, asked_for, regret, scorer_of, selected, supernet
 
+from singlepath.architecture import Architecture
 from singlepath.data.splits import generator
 from singlepath.search import METHODS, run_search
 from singlepath.search.scoring import Scorer, drawn, in_window
@@ -32,6 +33,29 @@ def test_the_budget_is_kept_and_a_reason_given_where_it_is_not_filled(name: str,
         assert cost <= asked.budget.target
         assert asked.budget.filled(cost) == (found.underfilled_reason is None)
         assert found.selection["method"] == name
+
+
+@pytest.mark.parametrize("share", [0.2, 0.35, 0.6, 3.0])
+def test_finalists_are_the_answer_and_what_the_model_puts_next(share: float) -> None:
+    plain = asked_for(share=share)
+    asked = replace(plain, settings={**plain.settings, "finalists": 5})
+    for size in (1.0, -1.0):
+        truth = Truth.drawn(SMALL, 1, 0.5, size)
+        found, _, calls = selected("score", truth, asked, 300)
+        alone, _, same = selected("score", truth, plain, 300)
+        assert found.architecture == alone.architecture and calls == same, "nothing more is scored"
+        rows = found.selection["finalists"]
+        names = [Architecture(SMALL.id, tuple(row["choices"])) for row in rows]
+        behind = [row["behind"] for row in rows]
+        assert names[0] == found.architecture and behind[0] == 0 and behind[1:] == sorted(behind[1:])
+        cost, _ = truth.everywhere(asked.costs)
+        filled = int(((cost >= asked.budget.least) & (cost <= asked.budget.target)).sum())
+        assert len(names) == len(set(names)) and len(names) == min(5, filled or len(cost))
+        assert all(asked.cost(a) <= asked.budget.target for a in names)
+        assert all(asked.budget.filled(asked.cost(a)) for a in names[1:]) or not filled
+        worse = [truth.of(SMALL.indices(a)) - truth.of(SMALL.indices(names[0])) for a in names]
+        assert np.abs(np.array(worse) - behind).max() < 0.15, "about what it is"
+        assert "finalists" not in alone.selection
 
 
 def test_options_of_a_selection_reach_it() -> None:

@@ -83,6 +83,9 @@ def design(
     train_epochs: o.TrainEpochs = None,
     time_limit: Annotated[str | None, typer.Option(help="90s, 30m or 2h: chooses the epochs, and says so")] = None,
     random: Annotated[int, typer.Option(min=0, help="random networks of the budget to train beside it")] = 3,
+    finalists: Annotated[
+        int, typer.Option(min=1, help="the search's first networks, trained without the held-out images to choose one")
+    ] = 1,
     batch_size: o.BatchSize = None, limit: o.Limit = None, runtime: o.RuntimeName = "onnxruntime",
     width: o.SpaceWidth = None, input_size: o.SpaceInput = None, kernels: o.SpaceKernels = None,
     expansions: o.SpaceExpansions = None, se: o.SpaceSe = None, activation: o.SpaceActivation = None, seed: o.Seed = 0,

@@ -15,7 +15,7 @@ from singlepath.costs import macs
 from singlepath.costs.budget import parse_budget, resolve
 from singlepath.devices import measure, measure_network, unmeasurable
 from singlepath.export import load_weights
-from singlepath.pipeline import comparing, finishing
+from singlepath.pipeline import comparing, finalists, finishing
 from singlepath.pipeline.checking import search_seconds, seconds_per_image
 from singlepath.pipeline.outcome import random_parts, relative_improvement, set_aside, update_result
 from singlepath.pipeline.progress import note, timing_progress
@@ -45,6 +45,9 @@ def design_in(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     with timed(run, "search"):
         found, made = search_in(run, options, made)
         found, made = checked_drift(run, options, found, made)
+    if finalists.trainings_of(options):
+        with timed(run, "finalists"):
+            found = finalists.decided(run, options, found, made)
     with timed(run, "train"):
         if "training" in run.read("result.json"):  # somebody trained the found network otherwise since
             set_aside(run.path)
@@ -70,7 +73,7 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
         return options
     if not run.has("plan.json"):
         limit, each = seconds(options["time_limit"]), seconds_per_image(made.space, options["seed"])
-        trained = options["random"] + 1 + len(comparing.BASELINES)
+        trained = options["random"] + 1 + len(comparing.BASELINES) + finalists.trainings_of(options)
         at_once = parallel(trained, set_threads(options["threads"]))
         images, held_out, settings = len(made.data.train), len(made.data.val), search_settings(options)
         networks = 2 if settings.get("select") == "gates" else settings.get("candidates")
@@ -117,9 +120,10 @@ def checked_drift(run: Run, options: dict[str, Any], found: Found, made: Prepare
     """Compare the machine with what it was when the table was timed; beyond 20 % drift the table is timed again, once.
 
     The supernet stays: with the new table the same search is read off again, under the new budget. Once networks have
-    been chosen to compare with, the table is what it was.
+    been chosen to train, the table is what it was.
     """
-    if made.table is None or unmeasurable(made.table) or was_retimed(run) or run.has("baselines.json"):
+    begun = run.has("baselines.json") or run.has("finalists.json")
+    if made.table is None or unmeasurable(made.table) or was_retimed(run) or begun:
         return found, made
     spec = made.space.network(found.architecture)
     seen = measure_network(spec, made.table)

@@ -21,10 +21,11 @@ from singlepath.search.selection import selection_settings
 from singlepath.spaces import Space
 from singlepath.training.recipe import RECIPES
 
-__all__ = ["check_names", "data_limit", "search_in", "search_settings", "searched_data"]
+__all__ = ["check_names", "data_limit", "problem_of", "search_in", "search_settings", "searched_data", "write_found"]
 
 SPACE_OPTIONS = ("width", "input_size", "kernels", "expansions", "se", "activation")
 ASKED = ("data", "space", "device", "budget", "mode", "seed")  # of the options, what a result begins with
+OURS = "single-path"  # the mode whose selections read a supernet
 QUICK = {"candidates": 8}
 QUICK_EPOCHS, QUICK_LIMIT = 1, 600
 
@@ -32,6 +33,8 @@ QUICK_EPOCHS, QUICK_LIMIT = 1, 600
 def search_settings(options: dict[str, Any]) -> dict[str, Any]:
     """The method's own settings."""
     settings = dict(QUICK) if options["quick"] else {}
+    if options.get("finalists", 1) > 1:
+        settings["finalists"] = options["finalists"]
     return settings | (selection_settings(options["select"]) if options.get("select") else {})
 
 
@@ -106,7 +109,13 @@ def check_names(options: dict[str, Any]) -> None:
     for option, known in named.items():
         if options.get(option) is not None and options[option] not in known:
             raise unknown(option, options[option], known, f"--{option}")
-    search_settings({"quick": False, **options})
+    chosen = search_settings({"quick": False, **options})
+    by = chosen.get("select", "score") if options.get("mode", OURS) == OURS else f"--mode {options['mode']}"
+    if "finalists" in chosen and by != "score":
+        raise user_error(
+            f"--finalists {chosen['finalists']} with {by}", "only the selection `score` puts networks in an order",
+            "leave --finalists out, or --mode and --select",
+        )  # fmt: skip
 
 
 def search_in(run: Run, options: dict[str, Any], made: Prepared | None = None) -> tuple[Found, Prepared]:

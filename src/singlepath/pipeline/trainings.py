@@ -48,6 +48,7 @@ class Job:
         start: a safetensors file of weights to start from.
         workers: processes that decode image files.
         allow_changed: go on with a training that began with other threads or another device.
+        judged: leave the held-out images out of the training: they judge the network.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Job:
     start: Path | None = None
     workers: int = 0
     allow_changed: bool = False
+    judged: bool = False
 
     @property
     def weights(self) -> Path:
@@ -92,7 +94,7 @@ def job_options(job: Job) -> dict[str, Any]:
         "network": job.spec.string(), "recipe": job.recipe.name, "epochs": job.recipe.epochs,
         "batch_size": job.recipe.batch_size, "lr": job.recipe.lr, "seed": job.seed, "data": job.source,
         "limit": job.limit, "threads": job.threads, "compute": best_device(),
-        "init": "inherited" if job.start else None,
+        "init": "inherited" if job.start else None, **({"judged": True} if job.judged else {}),
     }  # fmt: skip
     known = job.folder / "config.yaml"
     if job.weights.is_file() and known.is_file():
@@ -129,7 +131,7 @@ def train_one(job: Job, data: Data | None = None, *, show: bool = True) -> Netwo
 def _train(job: Job, data: Data, run: Run, begin: Network | None, report: Any) -> Network:
     return train_network(
         job.spec, data, job.recipe, seed=job.seed, run=run, network=begin, device=best_device(), workers=job.workers,
-        progress=report,
+        progress=report, images=data.train if job.judged else None,
     )  # fmt: skip
 
 

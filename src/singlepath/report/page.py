@@ -13,6 +13,7 @@ from singlepath.report.cost import cost_section
 from singlepath.report.curves import curves_section
 from singlepath.report.drawing import block_table, drawing
 from singlepath.report.fields import missing
+from singlepath.report.finalists import finalists_section
 from singlepath.report.front import front_section
 from singlepath.report.markup import Safe, el, embed, join, scroll, table
 from singlepath.report.numbers import amount, cost, percent, quantity, signed
@@ -63,6 +64,8 @@ def _single(run: RunData) -> str:
     ]
     if (front := front_section(run)) is not None:
         sections.insert(4, ("front", "Other budgets", front))
+    if (few := finalists_section(run)) is not None:
+        sections.insert(1, ("finalists", "Finalists", few))
     if (tuning := tuning_section(run)) is not None:
         sections.insert(1, ("tuning", "Tuning", tuning))
     header = [

@@ -11,13 +11,15 @@ about as large, and a uniform sample holds few of those that a small or a large 
 NAS-Bench-Macro and on digits (docs/notes).
 
 The model's best network and its best that fills the budget are scored too: a network that leaves more than a tenth of
-the budget unused must be better beyond noise.
+the budget unused must be better beyond noise. With the setting `finalists` the answer names so many networks of the
+budget: itself, then those that the model puts next, and by how much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +28,7 @@ from singlepath.costs import count_costs
 from singlepath.data.splits import generator
 from singlepath.search.base import Found, Problem
 from singlepath.search.budget import random_networks
-from singlepath.search.score_model import best_by, fitted_near
+from singlepath.search.score_model import Model, best_by, fitted_near, predicted
 from singlepath.search.scoring import Scorer, concluded, drawn, no_network
 from singlepath.spaces import Space
 from singlepath.supernet import Supernet
@@ -48,11 +50,14 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
     before, new = len(scorer.known), [a for a in sample if a not in scorer.known and a not in scorer.sampled]
     problem.progress("select", 0, candidates, {})
     scorer.sample(sample)
-    few = finalists(problem, scorer, sample)[: max(1, candidates)]
+    few = best_two(problem, scorer, sample)[: max(1, candidates)]
     new += [a for a in few if a not in scorer.known]
     scorer.score(few)
     problem.progress("select", candidates, candidates, {})
-    return concluded(problem, scorer, "score", before, few, candidates=len(new))
+    found = concluded(problem, scorer, "score", before, few, candidates=len(new))
+    if (count := problem.settings.get("finalists", 1)) > 1:
+        found.selection["finalists"] = finalists(problem, scorer, sample, found.architecture, count)
+    return found
 
 
 @cache
@@ -77,7 +82,7 @@ def drawn_anywhere(space: Space, seed: int, count: int) -> tuple[Architecture, .
     return tuple(names[i] for i in rng.permutation(len(names)))
 
 
-def finalists(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -> list[Architecture]:
+def best_two(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -> list[Architecture]:
     """By the model: the best network that fills the budget, where one does, and the best that fits it; random ones of
     the budget where too few were scored for a model.
 
@@ -87,10 +92,35 @@ def finalists(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) 
     space, target = problem.space, problem.budget.target
     if len(sample) < 2:  # nothing to fit
         return drawn(problem, FINALISTS, generator(problem.seed, "few"))[0]
-    scores = {name: scorer.sampled[name] for name in map(scorer.name, sample)}
-    model = fitted_near(space, problem.costs, scores, target)
-    found = (best_by(space, model, problem.costs, target, least) for least in (problem.budget.least, 0.0))
-    few = list(dict.fromkeys(space.architecture(indices) for indices in found if indices is not None))
+    model = model_of(problem, scorer, sample)
+    found = [i for least in (problem.budget.least, 0.0) for i in best_by(space, model, problem.costs, target, least)]
+    few = [space.architecture(indices) for indices in dict.fromkeys(found)]
     if not few:
         raise no_network(problem)
     return few
+
+
+def finalists(
+    problem: Problem, scorer: Scorer, sample: Sequence[Architecture], chosen: Architecture, count: int
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The chosen network and those that the model puts next, best first: of those that fill the budget, or of all where
+    none does. Plain values: "choices", and how far the model puts it "behind" the chosen one, nats.
+    """
+    space, budget = problem.space, problem.budget
+    if len(sample) < 2:
+        return [{"choices": list(chosen.choices), "behind": 0.0}]
+    model = model_of(problem, scorer, sample)
+    filled, fits = (
+        best_by(space, model, problem.costs, budget.target, least, count) for least in (budget.least, 0.0)
+    )  # fmt: skip
+    names = list(dict.fromkeys([chosen, *map(space.architecture, filled or fits)]))[:count]
+    values = predicted(space, model, names)
+    return [
+        {"choices": list(a.choices), "behind": float(values[0] - v)} for a, v in zip(names, values, strict=True)
+    ]  # fmt: skip
+
+
+def model_of(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -> Model:
+    """The budget's own model of what a sample scored."""
+    scores = {name: scorer.sampled[name] for name in map(scorer.name, sample)}
+    return fitted_near(problem.space, problem.costs, scores, problem.budget.target)

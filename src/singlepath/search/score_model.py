@@ -135,21 +135,25 @@ def predicted(space: Space, model: Model, networks: Iterable[Architecture]) -> n
 
 
 def best_by(
-    space: Space, model: Model, costs: CostModel, limit: float, least: float = 0.0
-) -> tuple[int, ...] | None:  # fmt: skip
-    """The option indices of the best network, by canonical name, whose cost is within [least, limit]; None where there
-    are none.
+    space: Space, model: Model, costs: CostModel, limit: float, least: float = 0.0, count: int = 1
+) -> list[tuple[int, ...]]:  # fmt: skip
+    """The option indices of the best networks, by canonical name, whose cost is within [least, limit]; best first, at
+    most `count`.
 
     Exact in spaces of at most `LISTED` networks. In larger ones: with the pairs linearised at a network the best is a
     knapsack, whose answer is the next network to linearise at; so is the best with any option held. From the best of
-    these every exchange of one or two layers is tried until none is better.
+    these every exchange of one or two layers is tried until none is better. The next best are among the networks that
+    this ends at and their exchanges.
     """
     window = Window(space, costs, limit, least)
     if math.prod(len(layer.options) for layer in space.searchable) <= LISTED:
         every = np.indices([len(layer.options) for layer in space.searchable]).reshape(len(space.searchable), -1).T
-        return best_of(model, window, every)
+        return best_of(model, window, every, count)
     found = [improved(model, window, start) for start in linearised(model, window)]
-    return best_of(model, window, np.array(found)) if found else None
+    if not found:
+        return []
+    near = [exchanges(best, window.sizes) for best in found] if count > 1 else []
+    return best_of(model, window, np.unique(np.concatenate([np.array(found), *near]), axis=0), count)
 
 
 class Window:
@@ -183,13 +187,11 @@ class Window:
         return self.least <= self.costs.of([int(n) for n in numbers]) <= self.limit
 
 
-def best_of(model: Model, window: Window, numbers: np.ndarray) -> tuple[int, ...] | None:
-    """The first of the best."""
+def best_of(model: Model, window: Window, numbers: np.ndarray, count: int) -> list[tuple[int, ...]]:
+    """The best of distinct networks, best first and of equals the first."""
     few = window.inside(numbers)
-    for i in np.argsort(-window.values(model, few), kind="stable"):
-        if window.holds(few[i]):
-            return tuple(int(n) for n in few[i])
-    return None
+    best = (few[i] for i in np.argsort(-window.values(model, few), kind="stable") if window.holds(few[i]))
+    return [tuple(int(n) for n in numbers) for numbers in itertools.islice(best, count)]
 
 
 def linearised(model: Model, window: Window) -> list[np.ndarray]:
