@@ -99,6 +99,11 @@ def test_the_search_and_the_training_weigh_the_same(
     assert result_of(folder)["cost"]["predicted"] == rows[place]["predicted"]
 
 
+def test_a_figure_that_is_no_number_comes_last() -> None:
+    rows = [{"cross_entropy": c, "behind": 0.1} for c in (float("nan"), 2.0, float("inf"))]
+    assert [deciding.total(row) for row in rows] == [float("inf"), 2.1, float("inf")]
+
+
 class Figures:
     """Cross-entropies that make up for what the search says, and a little more for one network."""
 

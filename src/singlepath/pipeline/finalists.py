@@ -1,17 +1,18 @@
 """A search's finalists: the networks that it puts first, trained to tell which of them is the best.
 
-A supernet tells networks of a budget apart as well as one full training of each does, and not better; the two know
-different things. So both are read, as held-out cross-entropies in nats:
+A supernet tells networks of a budget apart about as well as one full training of each does; the two err differently. So
+both are read, as held-out cross-entropies in nats:
 
     answer = argmin over the finalists   CE of the network, trained alone   +   CE that the search's model expects
 
-The held-out images are not trained on. Their number, and the luck of one training, make the first term noisy: by it
-alone the best of four is no better than the search's own choice, or worse, as soon as that noise is as large as what
-they differ by; the sum is better at any noise that was tried (docs/results.md, "Finalists"). Ours.
+The held-out images are not trained on. Their number, and the luck of one training, make the first term noisy: alone it
+chooses worse than the search did where that noise is about as large as what finalists differ by. The sum loses little
+where the noise is large, and gains where it is small or the supernet is wrong (docs/results.md, "Finalists"). Ours.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from singlepath.architecture import Architecture
@@ -35,15 +36,41 @@ def trainings_of(options: dict[str, Any]) -> int:
 def decided(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> Found:
     """Train the finalists on the images that are not held out, with the design's recipe, and take the best of them;
     architecture.json and result.json say which it is. Resumable; the same for the same run."""
-    rows: list[dict[str, Any]] = found.selection.get("finalists", [])
-    if len(rows) < options["finalists"]:
-        note(f"{len(rows)} of {options['finalists']} finalists: the budget has no more networks that fill it")
-    if len(rows) < 2:
+    listed: list[dict[str, Any]] = found.selection.get("finalists", [])
+    if len(listed) < options["finalists"]:
+        note(f"{len(listed)} of {options['finalists']} finalists: the budget has no more networks that fill it")
+    if len(listed) < 2:
         return found
-    space, held_out, costs = made.space, made.data.val, made.budget.costs
-    names = [Architecture(space.id, tuple(row["choices"])) for row in rows]
-    recipe = recipe_for(options["recipe"], made.data, options["train_epochs"], options["batch_size"], options["quick"])
-    run.write("finalists.json", rows)  # from here on the table is what it was
+    run.write("finalists.json", listed)  # from here on the table is what it was
+    rows, passes = trained(run, options, listed, made)
+    best = min(range(len(rows)), key=lambda i: total(rows[i]))  # the first of equals
+    rows = [{**row, "taken": i == best} for i, row in enumerate(rows)]
+    architecture, why = architecture_of(made, rows[best]), found.underfilled_reason if best == 0 else None
+    if best and not made.budget.filled(rows[best]["predicted"]):
+        why = reason(problem_of(made.space, made.data, made.budget, options), architecture)
+    chosen = Found(architecture, {**found.selection, "finalists": rows, "finalist_passes": passes}, why)
+    write_found(run.path, options, made, chosen)
+    note(f"finalist {best + 1} of {len(rows)} is taken" + ("" if best else ", the search's own choice"))
+    return chosen
+
+
+def architecture_of(made: Prepared, row: dict[str, Any]) -> Architecture:
+    return Architecture(made.space.id, tuple(row["choices"]))
+
+
+def total(row: dict[str, Any]) -> float:
+    """What the lowest is taken of, nats up to a constant; a network that says no number comes last."""
+    found = row["cross_entropy"] + row["behind"]
+    return found if math.isfinite(found) else math.inf
+
+
+def trained(
+    run: Run, options: dict[str, Any], listed: list[dict[str, Any]], made: Prepared
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    """(the rows with what the held-out images say of each network, trained; the image passes that took)."""
+    space, data = made.space, made.data
+    recipe = recipe_for(options["recipe"], data, options["train_epochs"], options["batch_size"], options["quick"])
+    names = [architecture_of(made, row) for row in listed]
     jobs = [
         Job(
             f"finalist-{i}", run.path / "networks" / f"finalist-{i}", space.network(a), recipe, options["seed"],
@@ -52,25 +79,10 @@ def decided(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> 
         )
         for i, a in enumerate(names)
     ]  # fmt: skip
-    networks = train_all(jobs, made.data)
-    where = {"device": best_device(), "workers": options["workers"]}
-    for row, a, job in zip(rows, names, jobs, strict=True):
-        scored = evaluate(
-            networks[job.name], held_out, made.data.preprocess, classes=len(made.data.classes), **where
-        )  # fmt: skip
-        row |= {
-            "string": space.string(a), "predicted": costs.of(space.indices(a)), "accuracy": scored["accuracy"],
-            "cross_entropy": scored["cross_entropy"],
-        }  # fmt: skip
-    best = min(range(len(rows)), key=lambda i: rows[i]["cross_entropy"] + rows[i]["behind"])  # the first of equals
-    for i, row in enumerate(rows):
-        row["taken"] = i == best
-    passes = len(rows) * recipe.epochs * len(made.data.train)
-    why = found.underfilled_reason if best == 0 else None
-    if best and not made.budget.filled(rows[best]["predicted"]):
-        why = reason(problem_of(space, made.data, made.budget, options), names[best])
-    selection = {**found.selection, "finalists": rows, "finalist_passes": passes}
-    chosen = Found(names[best], selection, why)
-    write_found(run.path, options, made, chosen)
-    note(f"of {len(rows)} finalists, trained, the search's number {best + 1} is taken")
-    return chosen
+    networks, where = train_all(jobs, data), {"device": best_device(), "workers": options["workers"]}
+    rows = []
+    for row, a, job in zip(listed, names, jobs, strict=True):
+        scored = evaluate(networks[job.name], data.val, data.preprocess, classes=len(data.classes), **where)
+        said = {"accuracy": scored["accuracy"], "cross_entropy": scored["cross_entropy"]}
+        rows.append({**row, "string": space.string(a), "predicted": made.budget.costs.of(space.indices(a)), **said})
+    return rows, len(jobs) * recipe.epochs * len(data.train)
