@@ -13,6 +13,7 @@ import yaml
 from tests.pipeline.helpers import run
 from tests.pipeline.test_design import check_summary, design
 
+import singlepath
 from singlepath.costs import count_costs
 from singlepath.data import load
 from singlepath.pipeline.searching import search_in
@@ -97,6 +98,42 @@ def test_the_search_and_the_training_weigh_the_same(
     assert list(taken.architecture.choices) == rows[place]["choices"]
     assert result_of(folder)["architecture"]["string"] == rows[place]["string"]
     assert result_of(folder)["cost"]["predicted"] == rows[place]["predicted"]
+    assert ("score" in taken.selection) == (place == 0), "the supernet's score is of the search's choice"
+
+
+def test_a_run_from_before_is_one_without(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    found = design(folder, "--budget", "4MMACs")
+    config = folder / "config.yaml"
+    config.write_text("".join(line for line in config.open() if "finalists" not in line))
+    code, _, err = run("design", "--resume", folder, "--finalists", 2)
+    assert code == 2 and "--finalists" in err.splitlines()[-1], "it cannot have them now"
+    assert design_again(folder)["architecture"] == found["architecture"]
+    assert yaml.safe_load(config.read_text())["options"]["finalists"] == 1
+
+
+def test_where_the_network_stood_on_a_front_is_forgotten_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path
+) -> None:
+    """A front that was read before the finalists decided."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    result = result_of(folder)
+    taken = next(i for i, row in enumerate(result["selection"]["finalists"]) if row["taken"])
+    point = {"predicted": 3.0, "held_out_cross_entropy": 2.0}
+    (folder / "result.json").write_text(json.dumps({**result, "front_chosen": point}))
+    options = yaml.safe_load((folder / "config.yaml").read_text())["options"]
+    for place, kept in ((taken, point), ((taken + 1) % COUNT, None)):
+        monkeypatch.setattr(deciding, "evaluate", Figures(folder, place))
+        with Run.open(folder, options, resume=True) as opened:
+            deciding.decided(opened, options, *search_in(opened, options))
+        assert result_of(folder)["front_chosen"] == kept
+    assert run("report", folder)[0] == 0
+
+
+@pytest.mark.parametrize("count", ["x", None, 2.5])
+def test_from_python_a_count_is_a_whole_number(tmp_path: Path, count: Any) -> None:
+    with pytest.raises(singlepath.UserError, match="finalists"):
+        singlepath.design(finalists=count, out=tmp_path / "run")
 
 
 def test_a_figure_that_is_no_number_comes_last() -> None:

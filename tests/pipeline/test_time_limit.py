@@ -44,10 +44,13 @@ def test_search_and_trainings_fit_into_the_limit(tmp_path: Path, made: Any) -> N
     assert 0.9 * limit / 2 < trained <= limit / 2, "six networks, two at once"
 
 
-def test_finalists_are_trained_within_the_limit(tmp_path: Path, made: Any) -> None:
+def test_finalists_are_trained_within_the_limit(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs = chosen(tmp_path / "run", made, finalists=6)["train_epochs"]
     trained = epochs * (IMAGES + HELD_OUT) * (6 + 1 + 3 + 2) * EACH / 2
     assert 0.8 * seconds("30m") / 2 < trained <= seconds("30m") / 2, "twelve networks, two at once"
+    monkeypatch.setattr(designing, "parallel", lambda jobs, threads: max(1, min(jobs, 16)))
+    alone, few = (chosen(tmp_path / f"of-{k}", made, finalists=k)["train_epochs"] for k in (1, 4))
+    assert few == alone // 2, "the others wait for the finalists, whatever the cores"
 
 
 def test_what_is_scored_is_what_is_counted(tmp_path: Path, made: Any) -> None:

@@ -62,16 +62,18 @@ def opened(command: Callable[..., Any], values: dict[str, Any]) -> Run:
     if isinstance(own.get("data"), Path) and str(own["data"]) in BUILTIN:
         own["data"] = f"./{own['data']}"  # a folder that is called like a built-in set
     o.check_place(out, resume)
-    check_names(own)
     o.check_numbers(command, values)
+    check_names(own)
+    may_differ = o.ANEW
     if resume is not None and (Path(resume) / "config.yaml").is_file():
         before = read_config(Path(resume))["options"]
         defaults = {k: p.default for k, p in inspect.signature(command).parameters.items()}
         own |= {k: before[k] for k in own if k in before and own[k] == defaults[k]}
+        may_differ += tuple(k for k in o.LATER if k not in before and own.get(k) == defaults.get(k))
     own |= {"threads": thread_count(own["threads"]), "compute": best_device()}
     folder = Path(resume or out or default_out(command.__name__))
     return Run.open(
-        folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note, movable=o.ANEW
+        folder, own, resume=resume is not None, allow_changed=values["allow_changed"], note=note, movable=may_differ
     )
 
 

@@ -73,8 +73,11 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
         return options
     if not run.has("plan.json"):
         limit, each = seconds(options["time_limit"]), seconds_per_image(made.space, options["seed"])
-        trained = options["random"] + 1 + len(comparing.BASELINES) + finalists.trainings_of(options)
-        at_once = parallel(trained, set_threads(options["threads"]))
+        beside = options["random"] + 1 + len(comparing.BASELINES)
+        rounds = sum(
+            count / parallel(count, set_threads(options["threads"]))
+            for count in (finalists.trainings_of(options), beside)  # these wait for those
+        )
         images, held_out, settings = len(made.data.train), len(made.data.val), search_settings(options)
         networks = 2 if settings.get("select") == "gates" else settings.get("candidates")
 
@@ -84,7 +87,7 @@ def within_time(run: Run, options: dict[str, Any], made: Prepared) -> dict[str, 
             return search_seconds(each, epochs * images * CHILDREN, held_out, networks)
 
         search = max((e for e in range(1, MOST_EPOCHS + 1) if takes(e) <= limit / 3), default=1)
-        train = int(limit / 2 / each / len(made.data.all_train) / trained * at_once)
+        train = int(limit / 2 / each / len(made.data.all_train) / rounds)
         chosen = {"epochs": search, "train_epochs": min(max(train, 1), MOST_EPOCHS)}
         run.write("plan.json", {"time_limit_s": limit, "seconds_per_image": each, **chosen})
     chosen = run.read("plan.json")

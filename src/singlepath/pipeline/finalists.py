@@ -48,7 +48,10 @@ def decided(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> 
     architecture, why = architecture_of(made, rows[best]), found.underfilled_reason if best == 0 else None
     if best and not made.budget.filled(rows[best]["predicted"]):
         why = reason(problem_of(made.space, made.data, made.budget, options), architecture)
-    chosen = Found(architecture, {**found.selection, "finalists": rows, "finalist_passes": passes}, why)
+    selection = {**found.selection, "finalists": rows, "finalist_passes": passes}
+    if best:
+        del selection["score"]  # the supernet's, of the search's own choice
+    chosen = Found(architecture, selection, why)
     write_found(run.path, options, made, chosen)
     note(f"finalist {best + 1} of {len(rows)} is taken" + ("" if best else ", the search's own choice"))
     return chosen

@@ -13,7 +13,7 @@ import typer
 from singlepath.errors import user_error
 
 __all__ = [
-    "ANEW", "AllowChanged", "ArchitectureText", "AtOnce", "BatchSize", "BudgetText", "Compare", "DataSource",
+    "ANEW", "LATER", "AllowChanged", "ArchitectureText", "AtOnce", "BatchSize", "BudgetText", "Compare", "DataSource",
     "Decoders", "DeviceName", "Epochs", "Limit", "Mode", "Out", "Passes", "Quick", "RecipeName", "Resume", "RunFolder",
     "RuntimeName", "Seed", "SpaceActivation", "SpaceExpansions", "SpaceInput", "SpaceKernels", "SpaceName", "SpaceSe",
     "SpaceWidth", "Threads", "TrainEpochs", "TrialEpochs", "TrialNumber", "TunedMode", "Workers", "check_numbers",
@@ -22,6 +22,7 @@ __all__ = [
 
 # what a command that goes on with a run may be given anew: where the same images lie now, and more trials
 ANEW = ("data", "trials")
+LATER = ("finalists",)  # options that older runs do not have: they were made with what is the default
 
 DataSource = Annotated[str, typer.Option(help="digits, a folder of class folders, image parquet files, or a .npz file")]
 SpaceName = Annotated[

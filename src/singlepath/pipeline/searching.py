@@ -170,6 +170,12 @@ def write_found(path: Path, options: dict[str, Any], made: Prepared, found: Foun
         {**found.architecture.as_dict(), "timm": spec.timm, "network": spec.as_dict()},
     )
     asked = {name: options[name] for name in ASKED}
+    if (path / "result.json").is_file():
+        before = read_json(path / "result.json")
+        if "front_chosen" in before and before.get("architecture", {}).get("choices") != list(
+            found.architecture.choices
+        ):
+            update_result(path, front_chosen=None)  # where another network stood among other budgets
     parts = found_parts(
         space, found.architecture, made.budget, table, made.data, found.selection, found.underfilled_reason
     )
