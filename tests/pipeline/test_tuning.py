@@ -27,8 +27,9 @@ from singlepath.pipeline.outcome import architecture_of
 from singlepath.runs import Run, load_checkpoint
 
 SPACE = "mobile-small(width=0.5, input_size=16)"
+BUDGET = 1.5  # MMACs of at most 1.8: among two trials one is below, whatever a processor's rounding makes of them
 ASKED = (
-    "tune", "--space", SPACE, "--budget", "1MMACs", "--data", "digits", "--limit", 120, "--epochs", 8,
+    "tune", "--space", SPACE, "--budget", f"{BUDGET}MMACs", "--data", "digits", "--limit", 120, "--epochs", 8,
 )  # fmt: skip
 KEPT = ("result.json", "summary.json", "tuning.json", "architecture.json", "metrics.jsonl", "trials/ledger.json")
 Tuned = tuple[Path, dict[str, Any]]
@@ -44,7 +45,7 @@ def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: Tuned)
     folder, said = tuned
     space, architecture = architecture_of(folder)
     cost = count_costs(space, "macs").of(space.indices(architecture))
-    assert cost == pytest.approx(said["predicted"]) and cost <= 1.0 == said["budget"] == said["target"]
+    assert cost == pytest.approx(said["predicted"]) and cost <= BUDGET == said["budget"] == said["target"]
     assert space.canonical(architecture) == architecture and list(architecture.choices) == said["choices"]
     result = json.loads((folder / "result.json").read_text())
     assert result["kind"] == "tune" and result["cost"]["predicted"] == cost
@@ -53,10 +54,10 @@ def test_the_run_holds_a_network_within_the_budget_and_all_figures(tuned: Tuned)
     assert part["coefficient"] == said["coefficient"] == said["settings"]["coefficient"]
     chosen = part["trials"][part["chosen"]]
     assert chosen["cost"] == cost and chosen["settings"] == said["settings"]
-    assert said["gap"] == pytest.approx(cost - 1) and said["hit"] == (said["gap"] >= -0.03)
-    below = [t for t in part["trials"] if t["cost"] <= 1]
+    assert said["gap"] == pytest.approx(cost / BUDGET - 1) and said["hit"] == (said["gap"] >= -0.03)
+    below = [t for t in part["trials"] if t["cost"] <= BUDGET]
     assert said["hit"] or cost == max(t["cost"] for t in below)
-    assert (said["underfilled_reason"] is None) == (cost >= 0.9)
+    assert (said["underfilled_reason"] is None) == (cost >= 0.9 * BUDGET)
     for t in part["trials"]:
         mine = Architecture(space.id, tuple(t["choices"]))
         assert t["cost"] == pytest.approx(count_costs(space, "macs").of(space.indices(mine))) and t["cross_entropy"] > 0
@@ -82,7 +83,7 @@ def test_every_pass_is_in_the_ledger(tuned: Tuned) -> None:
     assert all(search < row["passes"] <= search + scored + 1 for row in ledger["rows"][1:])
     assert 0 < said["direct"]["passes"] <= said["direct"]["total"] == ledger["spent"], "as much as the tuning took"
     assert said["direct"]["passes"] > 0.75 * ledger["spent"]
-    assert said["direct"]["cost"] <= 1
+    assert said["direct"]["cost"] <= BUDGET
 
 
 def test_the_page_shows_trials_coefficient_ledger_and_the_direct_way(tuned: Tuned) -> None:
