@@ -3,10 +3,12 @@
 The finalists of a budget are those of the search; what a training says of them is one of the table's three, in points
 of accuracy, plus noise of `NOISE` points, as fewer held-out images than the table's 10,000 add; the mean of the other
 two trainings judges what is chosen. Three ways to choose: the search's own choice; the training alone; the sum of
-both, as `design` does it, with `POINT` nats for a point. A network always named loses the same in all.
+both, with `POINT` nats for a point (`design` adds held-out cross-entropies). A network always named loses the same in
+all. In the step's favour: the choosing and the judging trainings share the table's test images, and noise knows nothing
+of the supernet's errors, where a user's held-out images are those that the supernet was read on.
 
 Read at the budgets of a set (`--tuning`: those that choices may be tuned on; otherwise the five named ones and the 35
-of the sweep), and at the tuning budgets inside random parts of the networks (`PARTS`), where 300 choices say what four
+of the sweep), and at the tuning budgets inside random parts of the networks (`PARTS`): 400 choices a seed say what four
 cannot. No search of a user has this table: with images, held-out ones take its place, and a training is one of the
 user's recipe. Supernets are those of `macro_ranking`, read back where they are there.
 
@@ -37,7 +39,7 @@ from singlepath.search.single_path import candidates_of
 
 POINT = 0.03  # nats; about what a point of accuracy is at 90 to 93 %. Twice and half of it are read too
 COUNTS = (2, 4, 10)
-NOISE = (0.0, 0.2, 0.35, 0.5)  # points
+NOISE = (0.0, 0.2, 0.35, 0.5, 1.0)  # points
 PARTS = (1 / 2, 1 / 5, 1 / 12)
 SUBSETS, QUICK_SUBSETS, DRAWS = 100, 5, 20
 
@@ -155,11 +157,11 @@ def read(
     """The regrets of one way to choose. The draws of noise are the same for every way."""
     draws, means, largest = DRAWS if noise else 1, [], 0.0
     judges = [np.delete(truth.trainings, t, axis=1).mean(1) for t in range(truth.trainings.shape[1])]
-    for cases in by_seed:
+    for place, cases in enumerate(by_seed):
         lost = []
         for number, case in enumerate(cases):
             names, behind = case.names[:count], case.behind[:count]
-            luck = generator(0, "noise", number).normal(size=(len(judges), DRAWS, max(COUNTS)))
+            luck = generator(place, "noise", number).normal(size=(len(judges), DRAWS, max(COUNTS)))
             for judge, accuracies, drawn in zip(judges, truth.trainings[names].T, luck, strict=True):
                 for draw in drawn[:draws, : len(names)]:
                     taken = names[choose(accuracies + noise * draw, behind)]

@@ -135,6 +135,10 @@ def test_finalists_are_chosen_by_one_training_and_judged_by_the_others(regret: A
     assert taken["mean"] == pytest.approx(np.mean(regrets)), "not by the training that chose it"
     far = case._replace(behind=np.array([0.0, *[9.0] * 9]))
     assert found.read(truth, [[far]], 10, found.summed(0.03), 0.5) == own, "the search is sure of it"
+    values = np.random.default_rng(1).normal(size=len(inside))
+    few = found.among(truth, inside, values)
+    assert few.best == best and few.behind[0] == 0 and (np.diff(few.behind) >= 0).all()
+    assert truth.index(truth.networks[few.names[0]]) == inside[values.argmax()]
     near = case._replace(behind=np.zeros(10))
     assert found.read(truth, [[near]], 10, found.summed(0.03), 0.0) == taken, "it knows no difference"
     noisy = found.read(truth, [[near] * 20], 10, found.alone, 5.0)
@@ -147,7 +151,7 @@ def test_finalists(shared_data: Path, tmp_path: Path) -> None:
     assert status == (0 if found["holds"] else 1)
     assert set(found["results"]) == {"tuning", *(f"tuning, among 1 in {n}" for n in (2, 5, 12))}
     for rows in found["results"].values():
-        assert len(rows) == 1 + 4 * 3 * 4 and all(r["max"] >= r["mean"] for r in rows.values())
+        assert len(rows) == 1 + 4 * 3 * 5 and all(r["max"] >= r["mean"] for r in rows.values())
 
 
 def test_search_cost(shared_data: Path, tmp_path: Path) -> None:

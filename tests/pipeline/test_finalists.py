@@ -136,9 +136,25 @@ def test_from_python_a_count_is_a_whole_number(tmp_path: Path, count: Any) -> No
         singlepath.design(finalists=count, out=tmp_path / "run")
 
 
-def test_a_figure_that_is_no_number_comes_last() -> None:
-    rows = [{"cross_entropy": c, "behind": 0.1} for c in (float("nan"), 2.0, float("inf"))]
-    assert [deciding.total(row) for row in rows] == [float("inf"), 2.1, float("inf")]
+def test_a_figure_that_is_no_number_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    figures = iter([float("nan"), 1.0, float("inf")])
+    monkeypatch.setattr(deciding, "evaluate", lambda *_, **__: {"accuracy": 0.1, "cross_entropy": next(figures)})
+    options = yaml.safe_load((folder / "config.yaml").read_text())["options"]
+    with Run.open(folder, options, resume=True) as opened:
+        deciding.decided(opened, options, *search_in(opened, options))
+    rows = result_of(folder)["selection"]["finalists"]
+    assert [(row["cross_entropy"], row["taken"]) for row in rows] == [(None, False), (1.0, True), (None, False)]
+    assert run("report", folder)[0] == 0
+
+
+def test_what_has_been_decided_is_not_written_again(tmp_path: Path, whole: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    before = (folder / "result.json").read_text()
+    options = yaml.safe_load((folder / "config.yaml").read_text())["options"]
+    with Run.open(folder, options, resume=True) as opened:
+        deciding.decided(opened, options, *search_in(opened, options))
+    assert (folder / "result.json").read_text() == before, "a design's, with its accuracies and timings"
 
 
 class Figures:

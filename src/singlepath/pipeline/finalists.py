@@ -1,13 +1,13 @@
 """A search's finalists: the networks that it puts first, trained to tell which of them is the best.
 
-A supernet tells networks of a budget apart about as well as one full training of each does; the two err differently. So
-both are read, as held-out cross-entropies in nats:
+The supernet and one training of each network err differently. So both are read, as held-out cross-entropies in nats:
 
     answer = argmin over the finalists   CE of the network, trained alone   +   CE that the search's model expects
 
 The held-out images are not trained on. Their number, and the luck of one training, make the first term noisy: alone it
-chooses worse than the search did where that noise is about as large as what finalists differ by. The sum loses little
-where the noise is large, and gains where it is small or the supernet is wrong (docs/results.md, "Finalists"). Ours.
+chooses worse than the search did where that noise is about as large as what finalists differ by. The sum gains where
+the noise is small or the supernet is wrong, and loses where held-out images are few (docs/results.md, "Finalists"):
+below `FEW` of them the search alone chooses about as well, and a note says so. Ours.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from singlepath.training import evaluate
 
 __all__ = ["decided", "trainings_of"]
 
+FEW = 1_500  # held-out images
+
 
 def trainings_of(options: dict[str, Any]) -> int:
     """Networks that are trained to decide; a choice of one needs none."""
@@ -38,9 +40,11 @@ def decided(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> 
     architecture.json and result.json say which it is. Resumable; the same for the same run."""
     listed: list[dict[str, Any]] = found.selection.get("finalists", [])
     if len(listed) < options["finalists"]:
-        note(f"{len(listed)} of {options['finalists']} finalists: the budget has no more networks that fill it")
+        note(f"{len(listed)} of {options['finalists']} finalists: the search names no more networks of this budget")
     if len(listed) < 2:
         return found
+    if len(made.data.val) < FEW:
+        note(f"{len(made.data.val)} held-out images tell finalists apart little: below {FEW} the search does as well")
     run.write("finalists.json", listed)  # from here on the table is what it was
     rows, passes = trained(run, options, listed, made)
     best = min(range(len(rows)), key=lambda i: total(rows[i]))  # the first of equals
@@ -52,7 +56,8 @@ def decided(run: Run, options: dict[str, Any], found: Found, made: Prepared) -> 
     if best:
         del selection["score"]  # the supernet's, of the search's own choice
     chosen = Found(architecture, selection, why)
-    write_found(run.path, options, made, chosen)
+    if run.read("result.json")["selection"] != selection:  # else it says so already, and more since
+        write_found(run.path, options, made, chosen)
     note(f"finalist {best + 1} of {len(rows)} is taken" + ("" if best else ", the search's own choice"))
     return chosen
 
@@ -63,8 +68,7 @@ def architecture_of(made: Prepared, row: dict[str, Any]) -> Architecture:
 
 def total(row: dict[str, Any]) -> float:
     """What the lowest is taken of, nats up to a constant; a network that says no number comes last."""
-    found = row["cross_entropy"] + row["behind"]
-    return found if math.isfinite(found) else math.inf
+    return math.inf if row["cross_entropy"] is None else row["cross_entropy"] + row["behind"]
 
 
 def trained(
@@ -86,6 +90,7 @@ def trained(
     rows = []
     for row, a, job in zip(listed, names, jobs, strict=True):
         scored = evaluate(networks[job.name], data.val, data.preprocess, classes=len(data.classes), **where)
-        said = {"accuracy": scored["accuracy"], "cross_entropy": scored["cross_entropy"]}
+        entropy = scored["cross_entropy"] if math.isfinite(scored["cross_entropy"]) else None
+        said = {"accuracy": scored["accuracy"], "cross_entropy": entropy}
         rows.append({**row, "string": space.string(a), "predicted": made.budget.costs.of(space.indices(a)), **said})
     return rows, len(jobs) * recipe.epochs * len(data.train)

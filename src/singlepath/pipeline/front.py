@@ -71,7 +71,8 @@ def front_of(
     check_one_unit(resolved)
     supernet, started = supernet_of(run, space), time.monotonic()
     with progress("front") as report:
-        problems = [replace(problem_of(space, data, budget, options), progress=report) for budget in resolved]
+        alone = {**options, "finalists": 1}  # a front trains nothing
+        problems = [replace(problem_of(space, data, budget, alone), progress=report) for budget in resolved]
         scorer = Scorer.of(problems[0], supernet)
         scorer.sampled |= scores_of(run, space)
         rows = [row(p, supernet, scorer) for p in problems]

@@ -30,7 +30,8 @@ def finalists_section(run: RunData) -> Safe | None:
     columns = [
         "Finalist", f"Predicted, {run.unit}", "Behind, nats", "Cross-entropy, trained", "Sum", "Held-out accuracy"
     ]  # fmt: skip
-    body = table("The search's order", columns, [_cells(i, row, run.unit) for i, row in trained[:SHOWN]])
+    shown = [(i, row) for i, row in trained if i < SHOWN or row.get("taken") is True]
+    body = table("The search's order", columns, [_cells(i, row, run.unit) for i, row in shown])
     return join(intro, scroll("Finalists", body))
 
 

@@ -35,7 +35,7 @@ from singlepath.supernet import Supernet
 
 __all__ = ["by_score"]
 
-FINALISTS = 2
+WHOLE = 2  # networks scored on all held-out images
 BINS = 12  # of the logarithm of MACs, from the smallest network to the largest
 
 
@@ -46,17 +46,18 @@ def by_score(problem: Problem, supernet: Supernet, candidates: int, scorer: Scor
         UserError: nothing fits the budget.
     """
     scorer = scorer or Scorer.of(problem, supernet)
-    sample = drawn_anywhere(problem.space, problem.seed, max(0, candidates - FINALISTS))
+    sample = drawn_anywhere(problem.space, problem.seed, max(0, candidates - WHOLE))
     before, new = len(scorer.known), [a for a in sample if a not in scorer.known and a not in scorer.sampled]
     problem.progress("select", 0, candidates, {})
     scorer.sample(sample)
-    few = best_two(problem, scorer, sample)[: max(1, candidates)]
+    model = model_of(problem, scorer, sample)
+    few = best_two(problem, model)[: max(1, candidates)]
     new += [a for a in few if a not in scorer.known]
     scorer.score(few)
     problem.progress("select", candidates, candidates, {})
     found = concluded(problem, scorer, "score", before, few, candidates=len(new))
     if (count := problem.settings.get("finalists", 1)) > 1:
-        found.selection["finalists"] = finalists(problem, scorer, sample, found.architecture, count)
+        found.selection["finalists"] = finalists(problem, model, found.architecture, count)
     return found
 
 
@@ -82,17 +83,24 @@ def drawn_anywhere(space: Space, seed: int, count: int) -> tuple[Architecture, .
     return tuple(names[i] for i in rng.permutation(len(names)))
 
 
-def best_two(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -> list[Architecture]:
+def model_of(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -> Model | None:
+    """The budget's own model of what a sample scored; None where there is nothing to fit."""
+    if len(sample) < 2:
+        return None
+    scores = {name: scorer.sampled[name] for name in map(scorer.name, sample)}
+    return fitted_near(problem.space, problem.costs, scores, problem.budget.target)
+
+
+def best_two(problem: Problem, model: Model | None) -> list[Architecture]:
     """By the model: the best network that fills the budget, where one does, and the best that fits it; random ones of
-    the budget where too few were scored for a model.
+    the budget without a model.
 
     Raises:
         UserError: nothing fits the budget.
     """
     space, target = problem.space, problem.budget.target
-    if len(sample) < 2:  # nothing to fit
-        return drawn(problem, FINALISTS, generator(problem.seed, "few"))[0]
-    model = model_of(problem, scorer, sample)
+    if model is None:
+        return drawn(problem, WHOLE, generator(problem.seed, "few"))[0]
     found = [i for least in (problem.budget.least, 0.0) for i in best_by(space, model, problem.costs, target, least)]
     few = [space.architecture(indices) for indices in dict.fromkeys(found)]
     if not few:
@@ -100,27 +108,15 @@ def best_two(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -
     return few
 
 
-def finalists(
-    problem: Problem, scorer: Scorer, sample: Sequence[Architecture], chosen: Architecture, count: int
-) -> list[dict[str, Any]]:  # fmt: skip
+def finalists(problem: Problem, model: Model | None, chosen: Architecture, count: int) -> list[dict[str, Any]]:
     """The chosen network and those that the model puts next, best first: of those that fill the budget, or of all where
     none does. Plain values: "choices", and how far the model puts it "behind" the chosen one, nats.
     """
     space, budget = problem.space, problem.budget
-    if len(sample) < 2:
+    if model is None:
         return [{"choices": list(chosen.choices), "behind": 0.0}]
-    model = model_of(problem, scorer, sample)
-    filled, fits = (
-        best_by(space, model, problem.costs, budget.target, least, count) for least in (budget.least, 0.0)
-    )  # fmt: skip
-    names = list(dict.fromkeys([chosen, *map(space.architecture, filled or fits)]))[:count]
+    near = best_by(space, model, problem.costs, budget.target, budget.least, count)
+    near = near or best_by(space, model, problem.costs, budget.target, 0.0, count)
+    names = list(dict.fromkeys([chosen, *map(space.architecture, near)]))[:count]
     values = predicted(space, model, names)
-    return [
-        {"choices": list(a.choices), "behind": float(values[0] - v)} for a, v in zip(names, values, strict=True)
-    ]  # fmt: skip
-
-
-def model_of(problem: Problem, scorer: Scorer, sample: Sequence[Architecture]) -> Model:
-    """The budget's own model of what a sample scored."""
-    scores = {name: scorer.sampled[name] for name in map(scorer.name, sample)}
-    return fitted_near(problem.space, problem.costs, scores, problem.budget.target)
+    return [{"choices": list(a.choices), "behind": float(values[0] - v)} for a, v in zip(names, values, strict=True)]
