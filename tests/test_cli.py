@@ -19,7 +19,7 @@ from tests.pipeline.test_design import table_of
 
 from singlepath.cli import going_on
 from singlepath.costs import LatencyTable
-from singlepath.pipeline import COMMANDS
+from singlepath.pipeline import COMMANDS, setup
 from singlepath.runs import Run
 from singlepath.spaces import make
 
@@ -75,6 +75,39 @@ def test_check_loads_the_data_and_counts_what_cannot_be_read(tmp_path: Path) -> 
     assert found["data"]["train"] + found["data"]["held_out"] + 40 == 199, "a fifth is the test part"
     assert found["smallest_mmacs"] < found["budget_mmacs"] == 0.9 < found["largest_mmacs"]
     assert "classes=2" in found["space"], "costs are of the space that a search of this data has"
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said while data is loaded."""
+    notes: list[str] = []
+    monkeypatch.setattr(setup, "note", notes.append)
+    return notes
+
+
+@pytest.mark.parametrize(
+    ("side", "typed", "budget"),
+    [(50, "--input-size 48", "50MMACs"), (64, "--input-size 64", "50MMACs"),
+     (100, "--space mobile --input-size 96", "50MMACs"), (500, "--space mobile --input-size 224", "200MMACs")],
+)  # fmt: skip
+def test_images_of_more_detail_than_the_network_sees(
+    tmp_path: Path, said: list[str], side: int, typed: str, budget: str
+) -> None:  # fmt: skip
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            Image.new("RGB", (side, side + 9)).save(tmp_path / name / f"{i}.png")
+    data = printed("check", "--data", tmp_path, "--budget", "20MMACs")["data"]
+    assert (data["side"], data["input_size"]) == (side, 32)
+    (text,) = said
+    assert f"{side} px (shorter edge) and the network sees 32: {typed} shows it more" in text
+    printed("check", "--data", tmp_path, "--budget", budget, *typed.split())
+    assert said == [text], "with what it says to type there is nothing to say"
+
+
+def test_images_of_about_the_inputs_size_need_no_word(tmp_path: Path, said: list[str]) -> None:
+    printed("check", *SMALL, "--data", images(tmp_path, ant=10, bee=10))
+    assert said == []
 
 
 # -- wrong input ------------------------------------------------------------------------------------------------------

@@ -41,6 +41,23 @@ def test_each_form_gives_the_same_images_and_labels(write: Writer, tmp_path: Pat
     assert data.skipped == []
 
 
+def test_how_large_images_are_is_told_whatever_they_are_read_at(write: Writer, tmp_path: Path) -> None:
+    root = write(tmp_path / "data")
+    assert load(root).side == load(root, size=8).side == load(root, size=64).side == 16
+
+
+def test_files_of_every_class_tell_how_large_images_are(tmp_path: Path) -> None:
+    """They stand class by class; a few of the first class would not do. The long edge does not matter."""
+    sides = {"ant": 20, "bee": 60, "cow": 100}
+    for name, side in sides.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(80):
+            Image.new("RGB", (side, 300)).save(tmp_path / "photos" / name / f"{number}.png")
+    data = load(tmp_path / "photos")
+    assert data.side == data.preprocess.size == 60
+    assert load(tmp_path / "photos", size=32).side == 60
+
+
 def test_class_names_are_those_of_folders_and_metadata(tmp_path: Path) -> None:
     assert load(write_folder(tmp_path / "folder", *pictures(12))).classes == CLASSES
     assert load(write_parquet(tmp_path / "one.parquet", *pictures(12))).classes == CLASSES

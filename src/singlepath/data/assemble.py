@@ -25,6 +25,7 @@ _TEST_FRACTION = 0.2
 _TEST_SEED = 0  # the test part must be the same for every seed, or results of different seeds could not be compared
 _MEASURED = 2048
 _SIZES = (8, 1024)
+_LARGEST = 224  # of a size that is chosen by the images
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def assemble(source: Source, options: Options) -> Data:
     chosen = _choose(source, options)
     held_out_part = source.val or source.train
     total = len(chosen.train) + len(chosen.val)
-    geometry = _geometry(source, chosen.train, options)
+    side = decode.native_side(source.train, chosen.train)
+    geometry = _geometry(options.size or source.size or min(_LARGEST, max(_SIZES[0], side or _LARGEST)), options)
     read = _reader(geometry, options.workers)
     train, skipped = read(source.train, chosen.train, total)
     val, also_skipped = read(held_out_part, chosen.val, total)
@@ -76,7 +78,9 @@ def assemble(source: Source, options: Options) -> Data:
         return images, missing
 
     fingerprint = _fingerprint(source, preprocess, train, val)
-    return Data(source.name, source.classes, train, val, preprocess, source.flip, skipped, fingerprint, read_test)
+    return Data(
+        source.name, source.classes, train, val, preprocess, source.flip, skipped, fingerprint, read_test, side
+    )  # fmt: skip
 
 
 def _check(source: Source, options: Options) -> None:
@@ -176,9 +180,8 @@ def _limited(labels: np.ndarray, limit: int | None, random: np.random.Generator,
     return stratified(labels, limit, random, least=least)
 
 
-def _geometry(source: Source, train: np.ndarray, options: Options) -> Preprocess:
+def _geometry(size: int, options: Options) -> Preprocess:
     """Size and resize; mean and std follow once the images are read."""
-    size = options.size or source.size or max(_SIZES[0], decode.native_side(source.train, train))
     resize = size if size <= 64 else round(size / 0.875)
     return Preprocess(size, resize, (0.5,) * options.channels, (0.5,) * options.channels, options.channels)
 

@@ -186,6 +186,7 @@ class Data:
         skipped: names of the images that could not be decoded; opening the test part may add to it.
         fingerprint: SHA-256 of classes, preprocessing, training and held-out images.
         read_test: reads the test part: images, and names of those skipped.
+        side: the shorter edge of the images as they were given, px, the median of some; None where none was read.
     """
 
     name: str
@@ -197,6 +198,7 @@ class Data:
     skipped: list[str]
     fingerprint: str
     read_test: Callable[[], tuple[Images, list[str]]] = field(repr=False)
+    side: int | None = None
     _test: Images | None = field(default=None, init=False, repr=False)
 
     @cached_property

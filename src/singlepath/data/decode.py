@@ -29,13 +29,15 @@ MOST_IN_MEMORY = 4 * 2**30
 
 _CORRUPT_FRACTION = 0.01
 _IN_FLIGHT = 2048
+_MEASURED = 64
 _T = TypeVar("_T")
 
 
-def native_side(part: Part, indices: np.ndarray, most: int = 224) -> int:
-    """The median shorter edge of the first readable images, px, at most `most`."""
+def native_side(part: Part, indices: np.ndarray) -> int | None:
+    """The median shorter edge of up to `_MEASURED` of the images, px; None where none of them can be read."""
     edges = []
-    for raw in part.raw(indices[:64]):
+    step = len(indices) // _MEASURED if isinstance(part, FilePart) else 1  # files stand class by class
+    for raw in part.raw(indices[:: max(1, step)][:_MEASURED]):
         if isinstance(raw, np.ndarray):
             edges.append(min(raw.shape[:2]))
             continue
@@ -43,7 +45,7 @@ def native_side(part: Part, indices: np.ndarray, most: int = 224) -> int:
             edges.append(min(open_picture(raw, header_only=True).size))
         except CorruptImage:
             continue
-    return min(most, int(np.median(edges))) if edges else most
+    return int(np.median(edges)) if edges else None
 
 
 def read_part(

@@ -35,7 +35,7 @@ def check_data(source: str, space: Space, seed: int, limit: int | None) -> dict[
     data = load_data(source, space, seed=seed, limit=limit)
     return {
         "name": data.name, "classes": len(data.classes), "train": len(data.train), "held_out": len(data.val),
-        "skipped": len(data.skipped), "input_size": space.input_size,
+        "skipped": len(data.skipped), "side": data.side, "input_size": space.input_size,
     }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from singlepath.costs.budget import Limit, resolve
 from singlepath.data import Data
 from singlepath.devices import HOST, calibration_networks, device, measure, unmeasurable
 from singlepath.devices.host import usable_cores
-from singlepath.errors import user_error
+from singlepath.errors import UserError, user_error
 from singlepath.pipeline.progress import note, timing_progress
 from singlepath.runs import Run
 from singlepath.spaces import Space
@@ -37,6 +37,9 @@ __all__ = [
     "table_for",
     "thread_count",
 ]
+
+COARSE = 1.5  # times as many pixels an edge as the network sees are worth a word
+FINEST = 224  # px, of an input that is proposed
 
 
 def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
@@ -69,7 +72,23 @@ def load_data(source: str, space: Space, *, seed: int, limit: int | None) -> Dat
     data = data_room.load(source, size=space.input_size, channels=space.in_channels, seed=seed, limit=limit)
     if data.skipped:
         note(f"{len(data.skipped)} images cannot be read and are skipped: {', '.join(data.skipped[:5])}")
+    if data.side and min(data.side, FINEST) >= COARSE * space.input_size:
+        note(
+            f"the images have {data.side} px (shorter edge) and the network sees {space.input_size}: "
+            f"{larger_input(space, data.side)} shows it more and takes longer (singlepath check says how long)"
+        )
     return data
+
+
+def larger_input(space: Space, side: int) -> str:
+    """What to type for a network that sees images of a shorter edge of `side` px whole, or at what `mobile` is made
+    for."""
+    wanted = min(FINEST, side // 16 * 16)
+    try:
+        spaces.make(space.id, input_size=wanted)
+    except UserError:
+        return f"--space mobile --input-size {wanted}"
+    return f"--input-size {wanted}"
 
 
 @dataclass(frozen=True)
