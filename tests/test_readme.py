@@ -1,4 +1,5 @@
-"""Every command and the Python code of the README run, with --quick, as a reader would type them."""
+"""Every command of the README and the guide, and the README's Python code, run as a reader would type them, with
+--quick."""
 
 from __future__ import annotations
 
@@ -17,16 +18,17 @@ from singlepath.costs import LatencyTable
 from singlepath.pipeline import setup
 from singlepath.spaces import Space
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGES = {"README.md": (ROOT / "README.md").read_text(), "docs/guide.md": (ROOT / "docs/guide.md").read_text()}
 QUICK = {"check", "design", "measure", "search", "train", "latency"}  # commands with --quick
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, page: str = "README.md") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.DOTALL)
 
 
-def commands() -> list[list[str]]:
-    lines = "\n".join(blocks("bash")).splitlines()
+def commands(page: str = "README.md") -> list[list[str]]:
+    lines = "\n".join(blocks("bash", page)).splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.startswith("singlepath ")]
 
 
@@ -66,16 +68,19 @@ def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "measure", measure)
 
 
-def test_every_command_runs(photos: Path, timed_once: None, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in commands():
+@pytest.mark.parametrize(("page", "folder"), [("README.md", "photos"), ("docs/guide.md", "board")])
+def test_every_command_runs(
+    photos: Path, timed_once: None, capsys: pytest.CaptureFixture[str], page: str, folder: str
+) -> None:  # fmt: skip
+    for command in commands(page):
         if command[1] == "tune" or {"digits", "ray"} & {*command}:  # minutes, or an extra; tests run them otherwise
             continue
         arguments = [*command[1:], *(["--quick"] if command[1] in QUICK else [])]
         code = status(arguments)
         said = capsys.readouterr()
         assert code == 0, f"{' '.join(command)}: {said.err}"
-    assert (photos / "runs/photos/export/onnx/model.onnx").is_file()
-    assert (photos / "runs/photos/report.html").is_file()
+    assert (photos / "runs" / folder / "export/onnx/model.onnx").is_file()
+    assert (photos / "runs" / folder / "report.html").is_file()
 
 
 def test_the_python_code_runs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +93,7 @@ def test_the_python_code_runs(photos: Path, capsys: pytest.CaptureFixture[str]) 
     assert type(namespace["child"]).__name__ == "Network"
 
 
-def test_files_the_readme_links_to_exist() -> None:
-    root = Path(__file__).parent.parent
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (root / target).is_file(), target
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_linked_to_exist(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page]):
+        assert ((ROOT / page).parent / target).is_file(), target
