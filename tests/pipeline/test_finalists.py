@@ -14,7 +14,7 @@ from tests.pipeline.helpers import run
 from tests.pipeline.test_design import check_summary, design
 
 import singlepath
-from singlepath.costs import count_costs
+from singlepath.costs import Budget, count_costs
 from singlepath.data import load
 from singlepath.pipeline.searching import search_in
 from singlepath.runs import Run
@@ -157,6 +157,26 @@ def test_what_has_been_decided_is_not_written_again(tmp_path: Path, whole: Path)
     assert (folder / "result.json").read_text() == before, "a design's, with its accuracies and timings"
 
 
+@pytest.mark.parametrize("filled", [True, False])
+@pytest.mark.parametrize("place", range(2))
+def test_what_is_taken_says_why_it_leaves_budget_unused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Path, place: int, filled: bool
+) -> None:
+    """The search's reason is of the search's own choice; another network has its own where it needs one."""
+    folder = shutil.copytree(whole, tmp_path / "run")
+    monkeypatch.setattr(deciding, "evaluate", Figures(folder, place))
+    monkeypatch.setattr(Budget, "filled", lambda budget, cost: filled)
+    options = yaml.safe_load((folder / "config.yaml").read_text())["options"]
+    with Run.open(folder, options, resume=True) as opened:
+        found, made = search_in(opened, options)
+        found = found._replace(underfilled_reason="the search's")
+        taken = deciding.decided(opened, options, found, made)
+    if place == 0:
+        assert taken.underfilled_reason == "the search's"
+    else:
+        assert (taken.underfilled_reason is None) == filled
+
+
 class Figures:
     """Cross-entropies that make up for what the search says, and a little more for one network."""
 
@@ -198,7 +218,11 @@ def test_what_has_no_order_has_no_finalists(tmp_path: Path, options: tuple[str, 
     assert code == 2 and said in err.splitlines()[-1] and not (tmp_path / "run").exists()
 
 
-def test_a_budget_with_one_network_has_one_finalist(tmp_path: Path, trained_on: list[int]) -> None:
+def test_a_budget_with_one_network_has_one_finalist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: list[int]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(deciding, "note", said.append)
     space = make("mobile-small(input_size=16)")
     smallest = count_costs(space, "macs").smallest
     budget = f"{1.0001 * smallest}MMACs"
@@ -206,3 +230,4 @@ def test_a_budget_with_one_network_has_one_finalist(tmp_path: Path, trained_on: 
     assert len(result_of(tmp_path / "run")["selection"]["finalists"]) == 1
     assert found["predicted"] == pytest.approx(smallest)
     assert len(set(trained_on)) == 1, "nothing is trained to choose among one"
+    assert any(f"1 of {COUNT} finalists" in text for text in said)
