@@ -275,6 +275,37 @@ def test_a_finished_training_does_nothing_on_resume(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "metrics.jsonl").read_text().count("\n") == 1
 
 
+def test_what_a_state_holds_is_put_back_in_place(tmp_path: Path) -> None:
+    """Whoever has a tensor or a module of it, as an optimiser has, goes on with the values that were kept."""
+
+    def trained(stop: int) -> dict[str, Any]:
+        weight, layer = torch.zeros(2), nn.Linear(1, 1)
+        nn.init.zeros_(layer.weight)
+
+        def step(state: dict[str, Any], batch: int) -> dict[str, float]:
+            if state["step"] == stop:
+                raise KeyboardInterrupt
+            weight.add_(batch)
+            layer.weight.data += batch
+            state["inner"]["list"] = [weight.clone(), batch]
+            return {"loss": 0.0}
+
+        state: dict[str, Any] = {"weight": weight, "layer": layer, "inner": {"gone": 1}}
+        with Run.open(tmp_path / "a", OPTIONS, resume=(tmp_path / "a").exists()) as run:
+            fit(
+                state, step, lambda epoch, start: range(start, 4), epochs=1, steps_per_epoch=4, tag="x", run=run,
+                checkpoint_steps=1,
+            )  # fmt: skip
+        assert state["weight"] is weight and state["layer"] is layer
+        return state
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(2)
+    state = trained(-1)
+    assert state["weight"].tolist() == [6.0, 6.0] and float(state["layer"].weight) == 6.0
+    assert state["inner"].keys() == {"list", "gone"} and state["inner"]["list"][0].tolist() == [6.0, 6.0]
+
+
 def test_a_wrong_checkpoint_interval_is_a_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SINGLEPATH_CHECKPOINT_SECONDS", "soon")
     with pytest.raises(Exception, match="SINGLEPATH_CHECKPOINT_SECONDS='soon'; allowed: a number"):
