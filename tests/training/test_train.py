@@ -302,7 +302,7 @@ def test_what_a_state_holds_is_put_back_in_place(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         trained(2)
     state = trained(-1)
-    assert state["weight"].tolist() == [6.0, 6.0] and float(state["layer"].weight) == 6.0
+    assert state["weight"].tolist() == [6.0, 6.0] and state["layer"].weight.tolist() == [[6.0]]
     assert state["inner"].keys() == {"list", "gone"} and state["inner"]["list"][0].tolist() == [6.0, 6.0]
 
 
