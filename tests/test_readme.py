@@ -1,5 +1,5 @@
-"""Every command of the README and the guide, and the README's Python code, run as a reader would type them, with
---quick."""
+"""Every command of the README's and the guide's blocks, and the README's Python code, run as a reader would type them,
+with --quick."""
 
 from __future__ import annotations
 

@@ -46,16 +46,18 @@ def test_how_large_images_are_is_told_whatever_they_are_read_at(write: Writer, t
     assert load(root).side == load(root, size=8).side == load(root, size=64).side == 16
 
 
-def test_files_of_every_class_tell_how_large_images_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("counts", [(80, 80, 80), (30, 20, 76), (40, 50, 40)])
+@pytest.mark.parametrize("form", ["folder", "parquet"])
+def test_images_of_every_class_tell_how_large_they_are(tmp_path: Path, form: str, counts: tuple[int, ...]) -> None:
     """They stand class by class; a few of the first class would not do. The long edge does not matter."""
-    sides = {"ant": 20, "bee": 60, "cow": 100}
-    for name, side in sides.items():
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(80):
-            Image.new("RGB", (side, 300)).save(tmp_path / "photos" / name / f"{number}.png")
-    data = load(tmp_path / "photos")
-    assert data.side == data.preprocess.size == 60
-    assert load(tmp_path / "photos", size=32).side == 60
+    sides = np.repeat((20, 60, 100), counts)
+    pixels = np.empty(len(sides), dtype=object)
+    pixels[:] = [np.zeros((300, side, 3), np.uint8) for side in sides]
+    write = {"folder": write_folder, "parquet": write_parquet}[form]
+    root = write(tmp_path / {"folder": "photos", "parquet": "train.parquet"}[form], pixels, np.repeat(range(3), counts))
+    data = load(root)
+    assert data.side == data.preprocess.size == np.median(sides)
+    assert load(root, size=32).side == np.median(sides)
 
 
 def test_class_names_are_those_of_folders_and_metadata(tmp_path: Path) -> None:

@@ -41,11 +41,19 @@ def test_bounds_are_kept_and_the_count_where_they_allow_it(
     lowest = np.minimum(least, most)
     assert (lowest <= shares).all() and (shares <= most).all()
     assert shares.sum() == np.clip(count, lowest.sum(), most.sum())
+    owed = count * np.array(sizes) / sum(sizes) - shares
+    gives, takes = owed[shares > lowest], owed[shares < most]
+    assert not (len(gives) and len(takes)) or takes.max() <= gives.min() + 1 + 1e-9, "one fewer there, one more here"
 
 
 def test_a_class_that_gives_all_it_may_leaves_the_rest_to_the_others() -> None:
-    assert given_by([3, 30, 30], 62, leave=1).tolist() == [2, 29, 29]
-    assert given_by([2, 50, 50], 10, least=2).tolist() == [2, 4, 4]
+    assert given_by([2, 50, 50], 62, leave=1).tolist() == [1, 31, 30]
+    assert given_by([2, 50, 50], 9, least=2).tolist() == [2, 3, 4]
+
+
+def test_every_class_gives_one_unless_asked_otherwise() -> None:
+    labels = np.repeat([0, 1, 2], [1, 1, 98])
+    assert np.bincount(labels[stratified(labels, 5, generator(0, "choice"))]).tolist() == [1, 1, 3]
 
 
 def test_which_of_a_class_is_chosen_follows_the_generator() -> None:

@@ -175,6 +175,7 @@ def test_what_is_taken_says_why_it_leaves_budget_unused(
         assert taken.underfilled_reason == "the search's"
     else:
         assert (taken.underfilled_reason is None) == filled
+        assert taken.underfilled_reason != "the search's"
 
 
 class Figures:

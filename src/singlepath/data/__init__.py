@@ -17,7 +17,7 @@ from pathlib import Path
 from singlepath.errors import UserError, user_error
 
 from . import digits, folder, npz, parquet
-from .assemble import Options, assemble
+from .assemble import LARGEST, Options, assemble
 from .augment import Augment
 from .base import ArrayImages, Data, FileImages, Images
 from .loader import Batch, batch_count, batches, evaluation_batches
@@ -26,6 +26,7 @@ from .source import Source
 
 __all__ = [
     "BUILTIN",
+    "LARGEST",
     "ArrayImages",
     "Augment",
     "Batch",

@@ -19,13 +19,14 @@ from .preprocess import FILE_CHANNELS, Preprocess
 from .source import ArrayPart, FilePart, Part, Source
 from .splits import generator, stratified
 
-__all__ = ["Options", "assemble"]
+__all__ = ["LARGEST", "Options", "assemble"]
 
 _TEST_FRACTION = 0.2
 _TEST_SEED = 0  # the test part must be the same for every seed, or results of different seeds could not be compared
 _MEASURED = 2048
 _SIZES = (8, 1024)
-_LARGEST = 224  # of a size that is chosen by the images
+LARGEST = 224
+"""px; the largest input that is chosen by the images' own size."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def assemble(source: Source, options: Options) -> Data:
     held_out_part = source.val or source.train
     total = len(chosen.train) + len(chosen.val)
     side = decode.native_side(source.train, chosen.train)
-    geometry = _geometry(options.size or source.size or min(_LARGEST, max(_SIZES[0], side or _LARGEST)), options)
+    geometry = _geometry(options.size or source.size or min(LARGEST, max(_SIZES[0], side or LARGEST)), options)
     read = _reader(geometry, options.workers)
     train, skipped = read(source.train, chosen.train, total)
     val, also_skipped = read(held_out_part, chosen.val, total)

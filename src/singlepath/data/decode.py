@@ -36,8 +36,8 @@ _T = TypeVar("_T")
 def native_side(part: Part, indices: np.ndarray) -> int | None:
     """The median shorter edge of up to `_MEASURED` of the images, px; None where none of them can be read."""
     edges = []
-    step = len(indices) // _MEASURED if isinstance(part, FilePart) else 1  # files stand class by class
-    for raw in part.raw(indices[:: max(1, step)][:_MEASURED]):
+    step = max(1, -(-len(indices) // _MEASURED))  # over all of them: images may stand class by class
+    for raw in part.raw(indices[::step]):
         if isinstance(raw, np.ndarray):
             edges.append(min(raw.shape[:2]))
             continue

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from singlepath.architecture import Architecture
 from singlepath.errors import UserError
-from singlepath.pipeline.setup import best_device, load_data, set_threads
+from singlepath.pipeline.setup import best_device, load_data, note_detail, set_threads
 from singlepath.runs import read_json
 from singlepath.search.base import EPOCHS, PASSES
 from singlepath.search.scoring import HELD_OUT, RECALIBRATION
@@ -30,12 +30,13 @@ FORWARD = 1 / 3  # of a training pass' time
 TOGETHER = 0.5 / SCORED  # the same, of networks that are scored together
 
 
-def check_data(source: str, space: Space, seed: int, limit: int | None) -> dict[str, Any]:
+def check_data(source: str, space: Space, device: str, seed: int, limit: int | None) -> dict[str, Any]:
     """Load the data as a search would; the test part stays closed."""
     data = load_data(source, space, seed=seed, limit=limit)
+    note_detail(data, space, device)
     return {
         "name": data.name, "classes": len(data.classes), "train": len(data.train), "held_out": len(data.val),
-        "skipped": len(data.skipped), "side": data.side, "input_size": space.input_size,
+        "skipped": len(data.skipped), "shorter_edge": data.side, "input_size": space.input_size,
     }  # fmt: skip
 
 

@@ -328,7 +328,7 @@ def check(
         "activation": activation,
     }  # fmt: skip
     chosen = make_space(space, **options)
-    loaded = check_data(data, chosen, seed, limit) if data else None
+    loaded = check_data(data, chosen, device, seed, limit) if data else None
     images = loaded or {}
     if loaded:  # as a search does: the classifier is part of the cost
         chosen = make_space(space, classes=loaded["classes"], **options)

@@ -145,7 +145,7 @@ def found_parts(
     return {
         "data": {
             "name": data.name, "classes": list(data.classes), "train": len(data.train), "held_out": len(data.val),
-            "skipped": data.skipped, "side": data.side, "input_size": space.input_size,
+            "skipped": data.skipped, "shorter_edge": data.side, "input_size": space.input_size,
         },
         "space": {"id": space.id, "size": space.size, "smallest": costs.smallest, "largest": costs.largest},
         "architecture": {**architecture.as_dict(), "string": space.string(architecture)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,7 @@ from singlepath import data as data_room
 from singlepath import spaces
 from singlepath.costs import Budget, CostModel, LatencyTable, count_costs, parse_budget
 from singlepath.costs.budget import Limit, resolve
-from singlepath.data import Data
+from singlepath.data import LARGEST, Data
 from singlepath.devices import HOST, calibration_networks, device, measure, unmeasurable
 from singlepath.devices.host import usable_cores
 from singlepath.errors import UserError, user_error
@@ -30,6 +31,7 @@ __all__ = [
     "default_out",
     "load_data",
     "make_space",
+    "note_detail",
     "numbers",
     "prepare",
     "seconds",
@@ -38,8 +40,7 @@ __all__ = [
     "thread_count",
 ]
 
-COARSE = 1.5  # times as many pixels an edge as the network sees are worth a word
-FINEST = 224  # px, of an input that is proposed
+COARSE = 1.5  # the images' shorter edge over the input's that is worth a word
 
 
 def numbers(text: str | None, flag: str) -> tuple[float, ...] | None:
@@ -72,23 +73,38 @@ def load_data(source: str, space: Space, *, seed: int, limit: int | None) -> Dat
     data = data_room.load(source, size=space.input_size, channels=space.in_channels, seed=seed, limit=limit)
     if data.skipped:
         note(f"{len(data.skipped)} images cannot be read and are skipped: {', '.join(data.skipped[:5])}")
-    if data.side and min(data.side, FINEST) >= COARSE * space.input_size:
-        note(
-            f"the images have {data.side} px (shorter edge) and the network sees {space.input_size}: "
-            f"{larger_input(space, data.side)} shows it more and takes longer (singlepath check says how long)"
-        )
     return data
 
 
-def larger_input(space: Space, side: int) -> str:
-    """What to type for a network that sees images of a shorter edge of `side` px whole, or at what `mobile` is made
-    for."""
-    wanted = min(FINEST, side // 16 * 16)
-    try:
-        spaces.make(space.id, input_size=wanted)
-    except UserError:
-        return f"--space mobile --input-size {wanted}"
-    return f"--input-size {wanted}"
+def note_detail(data: Data, space: Space, device_name: str) -> None:
+    """Say where images have more detail than the network will see, and what to type for more."""
+    side = min(LARGEST, (data.side or 0) // 16 * 16)
+    ways = larger_inputs(space, side) if side >= COARSE * space.input_size else []
+    if ways:
+        table = "" if device_name == HOST else " with a latency table of its own"
+        note(
+            f"the images have about {data.side} px (shorter edge) and the network sees {space.input_size}: "
+            f"{', or '.join(ways)} shows it more{table}, for more time here and on the device "
+            "(singlepath check says how much)"
+        )
+
+
+def larger_inputs(space: Space, side: int) -> list[str]:
+    """What to type so that more is seen of images whose shorter edge is `side` px: at most twice the input, where the
+    space takes it, and `mobile` with the same options for all of it."""
+    name, options = spaces.parse_id(space.id)
+    twice, ways = min(side, 2 * space.input_size), list[str]()
+    with suppress(UserError):
+        spaces.make(space.id, input_size=twice)
+        ways.append(f"--input-size {twice}")
+    if name != "mobile" and side > twice:
+        given = {key: value for key, value in options.items() if key not in ("input_size", "classes")}
+        try:
+            whole = spaces.make("mobile", **given).id
+        except UserError:  # an option of that space alone
+            whole = "mobile"
+        ways.append(f"--space {shlex.quote(whole)} --input-size {side}")
+    return ways
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,8 @@ def prepare(
     if device_name != HOST and not counted(wanted) and not (run and run.has("table.json")):
         _ = device(device_name).table
     loaded = load_data(data, first, seed=seed, limit=limit)
+    if not (run and run.has("data.json")):  # else it has begun
+        note_detail(loaded, first, device_name)
     chosen = make_space(space, classes=len(loaded.classes), **space_options)
     table = (
         None if counted(wanted) else table_for(chosen, device_name, runtime=runtime, seed=seed, quick=quick, run=run)

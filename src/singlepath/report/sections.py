@@ -27,9 +27,9 @@ def data_section(run: RunData) -> Safe:
     ):
         if (value := run.number("data", key)) is not None:
             rows.append([name, quantity(f"data.{key}", value, f"{value:.0f}")])
-    side, seen = run.number("data", "side"), run.number("data", "input_size")
-    if side is not None and seen is not None:
-        rows.append(["Shorter edge of the images, and what the network sees", f"{side:.0f} px, {seen:.0f} px"])
+    for key, name in (("shorter_edge", "Images' shorter edge, about"), ("input_size", "The network sees a square of")):
+        if (value := run.number("data", key)) is not None:
+            rows.append([name, quantity(f"data.{key}", value, f"{value:.0f} px")])
     skipped = run.part("data").get("skipped")
     if isinstance(skipped, list) and skipped:
         names = ", ".join(short(s, 60) for s in skipped[:12]) + (" …" if len(skipped) > 12 else "")
