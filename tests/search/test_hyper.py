@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,17 @@ def test_a_ledger_refuses_what_goes_beyond_it(tmp_path: Path) -> None:
             ledger.settle(trial, 56)
     assert Ledger(tmp_path / "ledger.json", 100).rows() == ledger.rows()
     assert json.loads((tmp_path / "ledger.json").read_text())["total"] == 100
+
+
+def test_charges_at_the_same_time_are_all_written_down(tmp_path: Path) -> None:
+    def charge(worker: int) -> None:
+        ledger = Ledger(tmp_path / "ledger.json", 1000)
+        for _ in range(10):
+            ledger.charge("more", 1, worker)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(charge, range(4)))
+    assert [Ledger(tmp_path / "ledger.json", 1000).of(worker) for worker in range(4)] == [10] * 4
 
 
 def test_trials_end_with_the_ledger(tmp_path: Path) -> None:
