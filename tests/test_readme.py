@@ -15,7 +15,7 @@ from tests.pipeline.test_design import SPACE, table_of
 
 from singlepath.cli import status
 from singlepath.costs import LatencyTable
-from singlepath.pipeline import setup
+from singlepath.pipeline import measuring, setup
 from singlepath.spaces import Space
 
 ROOT = Path(__file__).parent.parent
@@ -54,18 +54,22 @@ def test_the_readme_names_the_main_commands() -> None:
     }  # fmt: skip
 
 
+TIMED: dict[tuple[Any, ...], LatencyTable] = {}
+
+
 @pytest.fixture
 def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `check` has timed serves `design` as well: the same space and options."""
-    real, tables = setup.measure, dict[tuple[Any, ...], LatencyTable]()
+    """What one command has timed serves the others, of both pages: the same space and options."""
+    real = setup.measure
 
     def measure(space: Space, *, progress: Any, **asked: Any) -> LatencyTable:
         key = (space.id, *sorted(asked.items()))
-        if key not in tables:
-            tables[key] = real(space, progress=progress, **asked)
-        return tables[key]
+        if key not in TIMED:
+            TIMED[key] = real(space, progress=progress, **asked)
+        return TIMED[key]
 
     monkeypatch.setattr(setup, "measure", measure)
+    monkeypatch.setattr(measuring, "measure_space", measure)
 
 
 @pytest.mark.parametrize(("page", "folder"), [("README.md", "photos"), ("docs/guide.md", "board")])
