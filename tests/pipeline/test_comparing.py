@@ -9,7 +9,7 @@ import pytest
 from tests.pipeline.test_design import SPACE, table_of
 
 from singlepath.architecture import NetworkSpec
-from singlepath.costs import macs
+from singlepath.costs import macs, parameters
 from singlepath.devices import Measured
 from singlepath.pipeline import comparing
 from singlepath.spaces import make
@@ -42,3 +42,43 @@ def test_the_widest_version_within_the_budget_is_found(
     expected = within[-1] if within else comparing.distinct_widths(full, made)[0]
     assert (found.width, found.spec) == expected and found.predicted == latency(found.spec)
     assert len({*timed}) == len(timed) <= comparing.MOST_TIMED + 2, "each is timed once"
+
+
+def prepared(kind: str, limit: float, table: object) -> Any:
+    space = make(SPACE)
+    costs = SimpleNamespace(kind=kind, largest=1e9)
+    return SimpleNamespace(space=space, table=table, budget=SimpleNamespace(limit=limit, costs=costs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "reason", "timed"),
+    [("latency", True, "", True), ("latency", True, "another machine", False), ("macs", True, "", False),
+     ("parameters", True, "", False), ("macs", False, "", False)],
+)  # fmt: skip
+def test_widths_are_timed_where_latency_is_the_budget_and_the_device_is_here(
+    monkeypatch: pytest.MonkeyPatch, kind: str, table: bool, reason: str, timed: bool
+) -> None:
+    """Elsewhere they fill the budget's MACs or parameters, or have the MACs of the found network and no latency."""
+    monkeypatch.setattr(comparing, "unmeasurable", lambda _: reason)
+    monkeypatch.setattr(comparing, "widest_timed", lambda name, *_: comparing.Rival(name, None, 1.5))  # type: ignore[arg-type]
+    size = {"macs": lambda s: macs(s) / 1e6, "parameters": lambda s: parameters(s) / 1e6, "latency": macs}[kind]
+    found_macs = 5_000_000
+    limit = {"macs": 7.0, "parameters": 0.2, "latency": float(found_macs)}[kind]
+    made = prepared(kind, limit, table_of(SPACE) if table else None)
+    rivals = comparing.baselines(made, found_macs)
+    assert [r.name for r in rivals] == list(comparing.BASELINES)
+    for rival in rivals:
+        if timed:
+            assert rival.predicted == 1.5
+            continue
+        assert rival.predicted == (None if kind == "latency" else size(rival.spec)) and rival.width is not None
+        assert size(rival.spec) <= limit
+        wider = comparing.network_spec(comparing.BASELINES[rival.name], made.space, 1.2 * rival.width)
+        assert size(wider) > limit, "as wide as that allows"
+
+
+def test_one_that_is_too_large_at_any_width_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(comparing, "note", said.append)
+    assert comparing.baselines(prepared("macs", 0.001, None), 1) == []
+    assert [text.split(" is left out")[0] for text in said] == list(comparing.BASELINES)
