@@ -43,6 +43,7 @@ def of_side(folder: Path, side: int) -> Path:
         (500, "mobile-small(width=0.5)", ["--input-size 64", "--space 'mobile(width=0.5)' --input-size 224"]),
         (500, "mobile-small(input_size=64)", ["--space mobile --input-size 224"]),
         (100, "mobile(input_size=40, in_channels=1)", ["--input-size 80"]),
+        (100, "mobile-small(padding='same')", ["--input-size 64", "--space mobile --input-size 96"]),  # paper mode
         (500, "macro", ["--input-size 64", "--space mobile --input-size 224"]),
     ],
 )

@@ -98,7 +98,7 @@ def larger_inputs(space: Space, side: int) -> list[str]:
         spaces.make(space.id, input_size=twice)
         ways.append(f"--input-size {twice}")
     if name != "mobile" and side > twice:
-        given = {key: value for key, value in options.items() if key not in ("input_size", "classes")}
+        given = {key: value for key, value in options.items() if key not in ("input_size", "classes", "padding")}
         try:
             whole = spaces.make("mobile", **given).id
         except UserError:  # an option of that space alone
