@@ -342,6 +342,17 @@ def test_train_metrics_come_from_either_place(tmp_path: Path) -> None:
     assert not own.search.series
 
 
+def test_a_training_of_one_epoch_has_a_curve_that_is_seen(tmp_path: Path) -> None:
+    page = write_report(synthetic.write(tmp_path / "run", synthetic.result(), synthetic.training()[:1])).read_text(
+        "utf-8"
+    )
+    curves = re.findall(r'<path d="M[0-9. ]+([^"]*)" class="curve s1"', page)
+    assert len(curves) >= 2 and all(steps.startswith(("l", "h")) for steps in curves), (
+        "a dash, not a point without size"
+    )
+    assert any(steps == "l12 0" for steps in curves)
+
+
 def test_steps_that_start_again_become_rows(tmp_path: Path) -> None:
     rows = [{"phase": "search", "epoch": e, "step": s, "loss": 1.0} for e in range(3) for s in range(4)]
     assert load(synthetic.write(tmp_path / "run", None, rows)).search.series["loss"].x == [float(i) for i in range(12)]

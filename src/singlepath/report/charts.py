@@ -133,10 +133,10 @@ def line_chart(
     xs = [v for line in lines for v in line.series.x]
     ys = [v for line in lines for v in line.series.y] + [v for _, v in references]
     frame = Frame(
-        Axis.of(xs, left, width - 8, count=5, margin=0.0), Axis.of(ys, height - 40, top, count=5), names[0], names[1]
+        Axis.of(xs, left, width - 14, count=5, margin=0.0), Axis.of(ys, height - 40, top, count=5), names[0], names[1]
     )
     shade = _warm_up(frame, until) if until is not None and until > min(xs) else []
-    curves = [el("path", d=path(*_placed(frame, line.series)), class_=f"curve {line.class_}") for line in lines]
+    curves = [el("path", d=_curve(*_placed(frame, line.series)), class_=f"curve {line.class_}") for line in lines]
     limits = [part for name, value in references for part in _reference(frame, name, value)]
     return el(
         "svg",
@@ -150,6 +150,11 @@ def line_chart(
         aria_label=label,
         class_="chart",
     )
+
+
+def _curve(xs: list[float], ys: list[float]) -> str:
+    """A line through the points; a single one is a dash, since a line through it would not be seen."""
+    return path(xs, ys) if len(xs) > 1 else path([xs[0] - 6, xs[0] + 6], [ys[0], ys[0]])
 
 
 def _placed(frame: Frame, series: Series) -> tuple[list[float], list[float]]:
