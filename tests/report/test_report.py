@@ -319,6 +319,20 @@ def test_a_run_that_has_not_ended_is_gone_on_with(tmp_path: Path, options: dict[
         assert "--resume" not in words(write_report(run).read_text("utf-8"))
 
 
+def test_the_run_again_is_with_what_was_timed(tmp_path: Path) -> None:
+    """Timed anew, a share of the latency would be another budget; any other device is in the configuration."""
+    value = synthetic.result()
+    again = "singlepath design --config run/config.yaml"
+    for device, table, expected in (
+        ("host", value["table"], f"{again} --device run/table.json --out AGAIN"),
+        ("host", None, f"{again} --out AGAIN"),  # a budget in MACs
+        ("pixel1", value["table"], f"{again} --out AGAIN"),
+    ):
+        value["asked"]["device"], value["table"] = device, table
+        run = synthetic.write(tmp_path / "run", value, [])
+        assert expected in words(write_report(run).read_text("utf-8"))
+
+
 def test_other_costs_have_their_units() -> None:
     value = synthetic.result()
     value["cost"] |= {

@@ -164,7 +164,10 @@ def commands(run: RunData) -> list[str]:
     if run.command and kind != run.command:  # a search's result is there while a design goes on
         return [f"singlepath {run.command} --resume {shlex.quote(run.name)}"]
     kind = kind or "design"
-    lines = [f"singlepath {kind} --config {shlex.quote(run.name + '/config.yaml')} --out AGAIN"] if run.config else []
+    table = run.text("asked", "device") == "host" and run.part("table")  # timed anew it would be another budget
+    device = f" --device {shlex.quote(run.name + '/table.json')}" if table else ""
+    config = shlex.quote(run.name + "/config.yaml")
+    lines = [f"singlepath {kind} --config {config}{device} --out AGAIN"] if run.config else []
     given = {key: value for key in FLAGS if (value := run.text("asked", key)) is not None}
     if given and not lines:  # some of the options only
         flags = " ".join(f"--{key} {shlex.quote(value)}" for key, value in given.items())
