@@ -9,11 +9,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+
+from singlepath.search import single_path
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -63,6 +66,13 @@ def test_gates() -> None:
     assert max(named(found, "sliced against masked")) <= 1e-10
     assert found["paper"]["frozen"] > 0
     assert all("skipped" in s or s["decision_steps"] > 0 for s in found["studies"])
+
+
+def test_the_long_run_of_gates_trains_them_whatever_a_search_does_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for study in importlib.import_module("gates").FULL:
+        share = single_path.warm_up_share(cast(Any, SimpleNamespace(settings=study.settings)))
+        assert share < 1, f"{study.name}: no decision step would follow the warm-up"
 
 
 BEST = (89.38, 91.51, 92.17, 92.57, 93.06)  # per cent, of the best networks under 30, 40, 50, 60 and 75 MMACs
