@@ -60,7 +60,8 @@ def test_widths_are_timed_where_latency_is_the_budget_and_the_device_is_here(
 ) -> None:
     """Elsewhere they fill the budget's MACs or parameters, or have the MACs of the found network and no latency."""
     monkeypatch.setattr(comparing, "unmeasurable", lambda _: reason)
-    monkeypatch.setattr(comparing, "widest_timed", lambda name, *_: comparing.Rival(name, None, 1.5))  # type: ignore[arg-type]
+    timed_at = comparing.network_spec("mobilenetv2_100", make(SPACE), 0.5)
+    monkeypatch.setattr(comparing, "widest_timed", lambda name, *_: comparing.Rival(name, timed_at, 1.5))
     size = {"macs": lambda s: macs(s) / 1e6, "parameters": lambda s: parameters(s) / 1e6, "latency": macs}[kind]
     found_macs = 5_000_000
     limit = {"macs": 7.0, "parameters": 0.2, "latency": float(found_macs)}[kind]
@@ -69,7 +70,7 @@ def test_widths_are_timed_where_latency_is_the_budget_and_the_device_is_here(
     assert [r.name for r in rivals] == list(comparing.BASELINES)
     for rival in rivals:
         if timed:
-            assert rival.predicted == 1.5
+            assert (rival.spec, rival.predicted) == (timed_at, 1.5)
             continue
         assert rival.predicted == (None if kind == "latency" else size(rival.spec)) and rival.width is not None
         assert size(rival.spec) <= limit
